@@ -1,0 +1,1 @@
+"""Environments in which SGLang runs, apart from ours: it pins torch and dozens more."""

@@ -1,0 +1,1 @@
+"""Models that need no hub: ``smollm2`` for the demo, ``tiny-random`` for tests of mechanics."""

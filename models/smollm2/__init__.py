@@ -1,0 +1,1 @@
+"""The demo model, SmolLM2-135M-Instruct: see MODEL_CARD.md."""

@@ -1,0 +1,369 @@
+"""The connection to NATS: made in the background, kept for ever, asked and published through."""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, Protocol, Self, TypeVar
+
+import msgspec
+import nats.errors
+import structlog
+from nats.aio.client import Client, Server
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+
+from caravan.contracts.errors import (
+    InvalidRequestError,
+    Problem,
+    Refusal,
+    RemoteRefusal,
+    UnavailableError,
+)
+from caravan.contracts.topology import NATS_MINIMUM, Endpoint
+
+E = TypeVar("E")
+log = structlog.get_logger()
+
+ACTOR_HEADER = "Caravan-Actor"
+ERROR_HEADER = "Nats-Service-Error"
+ERROR_CODE_HEADER = "Nats-Service-Error-Code"
+NOT_CONNECTED = "NATS does not answer: start it with `caravan up`, or check the NATS URL"
+_REPEAT_LOG_S = 30.0
+
+
+class NatsTooOldError(Refusal):
+    code = "nats_too_old"
+
+
+class Revealing(Protocol):
+    """A secret that shows itself only when asked (``caravan.kit.settings.Secret``)."""
+
+    def reveal(self) -> str: ...
+
+
+class _Client(Client):
+    """A NATS client which an error that the server sends never closes for good.
+
+    nats-py gives up on all of them but ``Stale Connection``; what a person mends on the server
+    (a user, a limit) would then need every service restarted.
+    """
+
+    async def _process_err(self, err_msg: str) -> None:
+        if "permissions violation" in err_msg.lower():
+            await super()._process_err(err_msg)
+            return
+        error = nats.errors.Error(f"nats: {err_msg.strip()}")
+        await self._error_cb(error)
+        await self._process_op_err(error)
+
+
+class Bus:
+    """One connection to NATS for one process.
+
+    ``async with`` returns at once; the connection is made in the background and made again for
+    ever. What was subscribed stays subscribed. Nothing that is asked or written waits in a buffer
+    for a connection: it is refused with ``UnavailableError`` instead, so it cannot arrive late.
+    Callbacks of ``on_reconnect`` and ``on_loss`` run in the event loop, must not block, and may
+    repeat.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str,
+        seed: Revealing | None = None,
+        inbox_prefix: str | None = None,
+    ) -> None:
+        self.url = url
+        self.name = name
+        self.client: Client = _Client()
+        self.lost_at = 0.0
+        """``time.monotonic()`` of the newest loss of the connection; 0.0 never."""
+        self.back_at = 0.0
+        """``time.monotonic()`` of the newest connection; 0.0 never."""
+        self.unreadable = 0
+        """Messages that could not be decoded, since the process started."""
+        self._seed = seed
+        self._inbox_prefix = inbox_prefix
+        self._connecting: asyncio.Task[None] | None = None
+        self._up = asyncio.Event()
+        self._too_old: NatsTooOldError | None = None
+        self._back: list[Callable[[], None]] = []
+        self._lost: list[Callable[[], None]] = []
+        self._told = ("", 0.0)
+        self._js: JetStreamContext | None = None
+
+    async def __aenter__(self) -> Self:
+        self._connecting = asyncio.create_task(self._connect(), name=f"nats {self.name}")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+        self._back.clear()
+        self._lost.clear()
+        await self.client.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection stands, as far as this side knows."""
+        return bool(self.client.is_connected)
+
+    @property
+    def js(self) -> JetStreamContext:
+        """JetStream over this connection."""
+        if self._js is None:
+            self._js = JetStreamContext(self.client)
+        return self._js
+
+    def on_reconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` at each connection, the first included; return what ends that."""
+        self._back.append(callback)
+        return lambda: _forget(self._back, callback)
+
+    def on_loss(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` whenever the connection is lost; return what ends that."""
+        self._lost.append(callback)
+        return lambda: _forget(self._lost, callback)
+
+    async def established(self, timeout_s: float | None = None) -> None:
+        """Wait until the bus is connected to a server that is new enough.
+
+        ``UnavailableError`` after ``timeout_s``; ``NatsTooOldError`` when the server is too old.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._up.wait()
+        except TimeoutError:
+            message = f"no NATS at {_shown(self.url)} within {timeout_s:g} s: start `caravan up`"
+            raise UnavailableError(message) from None
+        if self._too_old is not None:
+            raise self._too_old
+
+    async def ask(
+        self,
+        endpoint: Endpoint,
+        request: msgspec.Struct,
+        *,
+        tenant: str = "",
+        timeout_s: float = 5.0,
+        actor: str = "",
+    ) -> Any:  # noqa: ANN401 - ``endpoint.answer``
+        """Return the answer of the service that owns ``endpoint``.
+
+        ``RemoteRefusal`` carries the problem that it answered; ``UnavailableError`` says who does
+        not answer. Neither tells whether a change was made: send it again with its ``request_id``.
+        """
+        headers = {ACTOR_HEADER: actor} if actor else None
+        body = msgspec.json.encode(request)
+        deadline = time.monotonic() + timeout_s
+        await self.established(timeout_s)
+        if not self.connected:
+            await self._again(timeout_s)
+        left = max(0.05, deadline - time.monotonic())
+        try:
+            reply = await self.client.request(endpoint.of(tenant), body, left, headers=headers)
+        except nats.errors.NoRespondersError:
+            message = f"the {endpoint.service} does not run: start it with `caravan up`"
+            raise UnavailableError(message) from None
+        except nats.errors.TimeoutError:
+            message = (
+                f"the {endpoint.service} did not answer within {timeout_s:g} s: "
+                "ask again with the same request_id, and look at `caravan status`"
+            )
+            raise UnavailableError(message) from None
+        except nats.errors.MaxPayloadError:
+            raise InvalidRequestError("the request is larger than NATS carries") from None
+        except (nats.errors.Error, OSError):
+            raise UnavailableError(NOT_CONNECTED) from None
+        return _answer(endpoint, reply)
+
+    async def publish(self, subject: str, value: msgspec.Struct) -> None:
+        """Publish on core NATS; dropped silently when not connected, never buffered."""
+        if not self.connected:
+            return
+        with contextlib.suppress(nats.errors.Error, OSError):
+            await self.client.publish(subject, msgspec.json.encode(value))
+
+    async def subscribe(
+        self, subject: str, kind: type[E], handle: Callable[[E], Awaitable[None] | None]
+    ) -> Callable[[], Awaitable[None]]:
+        """Hand every message on ``subject`` to ``handle``, in order; return what ends that.
+
+        Waits for the first connection and lasts over the later ones. A message that cannot be
+        decoded is counted and logged; one whose handling fails is logged with its traceback.
+        """
+        decode = msgspec.json.Decoder(kind).decode
+
+        async def hear(message: Msg) -> None:
+            try:
+                value = decode(message.data)
+            except msgspec.DecodeError as exc:
+                self.unreadable += 1
+                log.warning("bus.unreadable", subject=message.subject, error=str(exc))
+                return
+            if (waiting := handle(value)) is not None:
+                await waiting
+
+        await self.established()
+        subscription = await self.client.subscribe(subject, cb=hear)
+
+        async def end() -> None:
+            with contextlib.suppress(nats.errors.Error):
+                await subscription.unsubscribe()
+
+        return end
+
+    async def _again(self, timeout_s: float) -> None:
+        """Wait until a lost connection is back, at most ``timeout_s``."""
+        back = asyncio.Event()
+        end = self.on_reconnect(back.set)
+        try:
+            async with asyncio.timeout(timeout_s):
+                if not self.connected:
+                    await back.wait()
+        except TimeoutError:
+            raise UnavailableError(NOT_CONNECTED) from None
+        finally:
+            end()
+
+    async def _connect(self) -> None:
+        options: dict[str, Any] = {}
+        if self._seed is not None:
+            options["nkeys_seed_str"] = self._seed.reveal()
+        if self._inbox_prefix is not None:
+            options["inbox_prefix"] = self._inbox_prefix
+        await self.client.connect(
+            self.url,
+            name=self.name,
+            error_cb=self._tell,
+            disconnected_cb=self._went,
+            reconnected_cb=self._came,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.25,  # type: ignore[arg-type] # slept as it is; a float is fine
+            reconnect_to_server_handler=_soon,
+            ping_interval=10,
+            max_outstanding_pings=2,
+            connect_timeout=2,
+            **options,
+        )
+        await self._came()
+
+    async def _came(self) -> None:
+        self.back_at = time.monotonic()
+        self._told = ("", 0.0)
+        self._too_old = _too_old(self.client, self.url)
+        if self._too_old is not None:
+            log.error("bus.too_old", error=str(self._too_old))
+        log.info("bus.connected", url=_shown(self.url))
+        self._up.set()
+        for callback in list(self._back):
+            callback()
+
+    async def _went(self) -> None:
+        if self.client.is_closed:
+            return
+        self.lost_at = time.monotonic()
+        log.warning("bus.lost", url=_shown(self.url), error=_words(self.client.last_error))
+        for callback in list(self._lost):
+            callback()
+
+    async def _tell(self, error: Exception) -> None:
+        """Log what nats-py tells, one line each; the same line again only every 30 s."""
+        words, now = _words(error), time.monotonic()
+        if not isinstance(error, (nats.errors.Error, OSError, TimeoutError)):
+            log.error("bus.handler_failed", exc_info=error)
+            return
+        if words == self._told[0] and now < self._told[1] + _REPEAT_LOG_S:
+            return
+        self._told = (words, now)
+        log.warning("bus.error", url=_shown(self.url), error=words)
+
+
+class RetryLater(Exception):  # noqa: N818 - an instruction, not an error
+    """A handler asks to see the event again after ``delay_s``."""
+
+    def __init__(self, delay_s: float = 1.0) -> None:
+        super().__init__(f"retry in {delay_s} s")
+        self.delay_s = delay_s
+
+
+class Delivery(Protocol):
+    """One event, delivered at least once."""
+
+    @property
+    def subject(self) -> str: ...
+    @property
+    def data(self) -> bytes: ...
+    def ack(self) -> Coroutine[Any, Any, None]: ...
+    def nak(self, delay: float | None = None) -> Coroutine[Any, Any, None]: ...
+    def term(self) -> Coroutine[Any, Any, None]: ...
+
+
+async def consume(
+    deliveries: AsyncIterator[Delivery],
+    kind: type[E],
+    handle: Callable[[E], Awaitable[None]],
+    bury: Callable[[str, bytes], Awaitable[None]],
+) -> None:
+    """Ack what worked, bury what cannot be read, ask again for the rest."""
+    decode = msgspec.json.Decoder(kind).decode
+    async for delivery in deliveries:
+        try:
+            await handle(decode(delivery.data))
+        except msgspec.DecodeError as exc:
+            log.error("event.unreadable", subject=delivery.subject, error=str(exc))  # noqa: TRY400
+            await bury(delivery.subject, delivery.data)
+            await delivery.term()
+        except RetryLater as exc:
+            await delivery.nak(exc.delay_s)
+        else:
+            await delivery.ack()
+
+
+def _answer(endpoint: Endpoint, reply: Msg) -> Any:  # noqa: ANN401 - ``endpoint.answer``
+    """Return the answer in ``reply``, or raise the refusal that it is."""
+    code = (reply.headers or {}).get(ERROR_CODE_HEADER)
+    try:
+        if code is None:
+            return msgspec.json.decode(reply.data, type=endpoint.answer)
+        raise RemoteRefusal(msgspec.json.decode(reply.data, type=Problem))
+    except msgspec.DecodeError:
+        words = (reply.headers or {}).get(ERROR_HEADER) or "something that cannot be read"
+        message = f"the {endpoint.service} answered {words}: is it of the same version?"
+        raise RemoteRefusal(Problem(code="internal_error", message=message)) from None
+
+
+def _too_old(client: Client, url: str) -> NatsTooOldError | None:
+    version = client.connected_server_version
+    if (version.major, version.minor) >= NATS_MINIMUM:
+        return None
+    least = ".".join(map(str, NATS_MINIMUM))
+    return NatsTooOldError(
+        f"NATS at {_shown(url)} is {version.major}.{version.minor}; "
+        f"Caravan needs {least} or newer: upgrade it, or let `caravan up` start its own"
+    )
+
+
+def _soon(servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
+    """Try again in a moment; the jitter keeps a platform's clients apart."""
+    return random.choice(servers), random.uniform(0.1, 0.5)  # noqa: S311 - no secret
+
+
+def _forget(callbacks: list[Callable[[], None]], callback: Callable[[], None]) -> None:
+    with contextlib.suppress(ValueError):
+        callbacks.remove(callback)
+
+
+def _words(error: Exception | None) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _shown(url: str) -> str:
+    """Return ``url`` without the user and the password that it may hold."""
+    scheme, slashes, rest = url.rpartition("://")
+    return scheme + slashes + rest.rpartition("@")[2]

@@ -1,0 +1,59 @@
+"""Stands in for a worker: says that it lives, obeys or not, dies when it is told to.
+
+Its orders are the engine_args of its spec: ``--pids DIR`` (a file per life, named
+``<instance>.<pid>``), ``--die N`` (at once, with status N), ``--deaf`` (ignores SIGTERM),
+``--slow SECONDS`` (ends so long after SIGTERM), ``--print N`` (numbered lines), ``--child`` (leaves
+a deaf child behind). SIGUSR1 makes it exit with status 3.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+
+def main():
+    spec = json.loads(os.environ["WORKER_SPEC"])
+    orders = parsed(spec["engine_args"])
+    Path(orders.pids, f"{spec['instance']}.{os.getpid()}").touch()
+    for number in range(orders.print):
+        sys.stdout.write(f"line {number}\n")
+    sys.stdout.flush()
+    if orders.die:
+        sys.exit(orders.die)
+    if orders.child and os.fork() == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        Path(orders.pids, f"child.{os.getpid()}").touch()
+        signal.pause()
+    live(orders)
+
+
+def live(orders):
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
+    sys.stdout.write("lives\n")
+    sys.stdout.flush()
+    while (got := signal.sigwait({signal.SIGTERM, signal.SIGUSR1})) == signal.SIGTERM:
+        if not orders.deaf:
+            time.sleep(orders.slow)
+            sys.stdout.write("ended in order")  # half a line: the last one of a log
+            sys.exit(0)
+    assert got == signal.SIGUSR1
+    sys.exit(3)
+
+
+def parsed(args):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pids", required=True)
+    parser.add_argument("--die", type=int, default=0)
+    parser.add_argument("--deaf", action="store_true")
+    parser.add_argument("--child", action="store_true")
+    parser.add_argument("--slow", type=float, default=0.0)
+    parser.add_argument("--print", type=int, default=0)
+    return parser.parse_args(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -22,6 +22,8 @@ class Bucket(Struct, frozen=True, kw_only=True):
     ttl_s: int = 0
     """Of each key, set when it is written; 0 lasts."""
     memory: bool = False
+    completed: bool = False
+    """Its one writer says in ``_complete`` when it has compared the whole of it."""
 
 
 class Stream(Struct, frozen=True, kw_only=True):
@@ -66,6 +68,7 @@ KEYS = Bucket(
     writer="auth",
     value=KeyEntry,
     readers=("router",),
+    completed=True,
 )
 DEPLOYMENTS = Bucket(
     name="deployments",
@@ -73,6 +76,7 @@ DEPLOYMENTS = Bucket(
     writer="scheduler",
     value=DeploymentEntry,
     readers=("router", "worker", "console"),
+    completed=True,
 )
 INSTANCES = Bucket(
     name="instances",

@@ -144,6 +144,20 @@ class Bus:
         if self._too_old is not None:
             raise self._too_old
 
+    async def reachable(self, timeout_s: float | None = None) -> None:
+        """Wait until the connection stands now; ``UnavailableError`` after ``timeout_s``."""
+        back = asyncio.Event()
+        end = self.on_reconnect(back.set)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.established()
+                if not self.connected:
+                    await back.wait()
+        except TimeoutError:
+            raise UnavailableError(NOT_CONNECTED) from None
+        finally:
+            end()
+
     async def ask(
         self,
         endpoint: Endpoint,
@@ -161,9 +175,7 @@ class Bus:
         headers = {ACTOR_HEADER: actor} if actor else None
         body = msgspec.json.encode(request)
         deadline = time.monotonic() + timeout_s
-        await self.established(timeout_s)
-        if not self.connected:
-            await self._again(timeout_s)
+        await self.reachable(timeout_s)
         left = max(0.05, deadline - time.monotonic())
         try:
             reply = await self.client.request(endpoint.of(tenant), body, left, headers=headers)
@@ -217,19 +229,6 @@ class Bus:
                 await subscription.unsubscribe()
 
         return end
-
-    async def _again(self, timeout_s: float) -> None:
-        """Wait until a lost connection is back, at most ``timeout_s``."""
-        back = asyncio.Event()
-        end = self.on_reconnect(back.set)
-        try:
-            async with asyncio.timeout(timeout_s):
-                if not self.connected:
-                    await back.wait()
-        except TimeoutError:
-            raise UnavailableError(NOT_CONNECTED) from None
-        finally:
-            end()
 
     async def _connect(self) -> None:
         options: dict[str, Any] = {}

@@ -1,27 +1,23 @@
-"""SGLang's command line, as far as a worker or a user's ``engine_args`` may use it."""
+"""SGLang's command line: all of its flags are known, some of them do something."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
+import msgspec
 from msgspec import Struct
 
-VALUES = (
-    *("--tokenizer-path", "--tokenizer-mode", "--load-format", "--revision", "--dtype"),
-    *("--quantization", "--kv-cache-dtype", "--mem-fraction-static", "--chunked-prefill-size"),
-    *("--max-prefill-tokens", "--schedule-policy", "--schedule-conservativeness", "--page-size"),
-    *("--tp-size", "--pp-size", "--dp-size", "--device", "--random-seed", "--log-level"),
-    *("--log-level-http", "--watchdog-timeout", "--attention-backend", "--sampling-backend"),
-    *("--tool-call-parser", "--reasoning-parser", "--chat-template", "--stream-interval"),
-    *("--lora-backend", "--max-lora-rank", "--max-loras-per-batch", "--mm-attention-backend"),
-    *("--json-model-override-args", "--download-dir", "--warmups", "--weight-version"),
-)
-SWITCHES = (
-    *("--trust-remote-code", "--enable-metrics", "--enable-cache-report", "--sleep-on-idle"),
-    *("--constrained-json-disable-any-whitespace", "--disable-radix-cache", "--log-requests"),
-    *("--disable-overlap-schedule", "--enable-mixed-chunk", "--enable-lora", "--enable-p2p-check"),
-    *("--disable-cuda-graph", "--skip-server-warmup", "--enable-multimodal"),
-)
-LISTS = ("--lora-paths", "--lora-target-modules")
+FLAGS = Path(__file__).with_name("flags.json")
+"""Written by dump_flags.py from the real one."""
+DEFAULTS = {
+    "host": "127.0.0.1",
+    "port": 30000,
+    "max_running_requests": 2048,
+    "max_total_tokens": 8192,
+}
+"""What the fake takes where SGLang works it out from the machine."""
+TYPES = {"int": int, "float": float}
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -37,36 +33,58 @@ class Options(Struct, frozen=True, kw_only=True):
     max_running_requests: int
     max_queued_requests: int | None
     max_total_tokens: int
+    enable_metrics: bool
     enable_cache_report: bool
     stream_response_default_include_usage: bool
 
 
+class Flag(Struct, frozen=True, kw_only=True):
+    """One line of flags.json."""
+
+    names: list[str]
+    nargs: int | str | None = None
+    type: str = ""
+    choices: list[str | int | float] | None = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What ``add_argument`` takes beside the names."""
+        if self.nargs == 0:
+            off = len(self.names) > 1  # --no-…
+            return {"action": argparse.BooleanOptionalAction if off else "store_true"}
+        taken = {"nargs": self.nargs, "type": TYPES.get(self.type), "choices": self.choices}
+        return {name: value for name, value in taken.items() if value is not None}
+
+
+def known() -> list[Flag]:
+    """Return all flags of SGLang."""
+    return msgspec.json.decode(FLAGS.read_bytes(), type=list[Flag])
+
+
 def parse(arguments: Sequence[str]) -> Options:
     """Return the options; like SGLang, exit with 2 and the usage when a flag is not known."""
-    asked = _parser().parse_args(arguments)
+    asked = _parser().parse_args(list(_without_model_type(arguments)))
     name = asked.served_model_name or asked.model_path
-    known = {field: getattr(asked, field) for field in Options.__struct_fields__}
-    return Options(**known | {"served_model_name": name})
+    told = {field: getattr(asked, field) for field in Options.__struct_fields__}
+    return Options(**told | {"served_model_name": name})
+
+
+def _without_model_type(arguments: Sequence[str]) -> Iterator[str]:
+    """Leave out ``--model-type llm``, which ``sglang serve`` reads before it knows the engine."""
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--model-type":
+            next(rest, None)
+        elif not argument.startswith("--model-type="):
+            yield argument
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sglang serve", allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="sglang serve")
     parser.add_argument("command", choices=["serve"], help=argparse.SUPPRESS)
-    parser.add_argument("--model-path", required=True)
-    parser.add_argument("--served-model-name")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=30000)
-    parser.add_argument("--api-key")
-    parser.add_argument("--is-embedding", action="store_true")
-    parser.add_argument("--context-length", type=int)
-    parser.add_argument("--max-running-requests", type=int, default=2048)
-    parser.add_argument("--max-queued-requests", type=int)
-    parser.add_argument("--max-total-tokens", type=int, default=8192)
-    parser.add_argument("--stream-response-default-include-usage", action="store_true")
-    for flag in VALUES:
-        parser.add_argument(flag)
-    for flag in SWITCHES:
-        parser.add_argument(flag, action="store_true")
-    for flag in LISTS:
-        parser.add_argument(flag, nargs="*")
+    for flag in known():
+        names = [name for name in flag.names if not name.startswith("--no-")]
+        more: dict[str, Any] = {"required": True} if "--model-path" in names else {}
+        parser.add_argument(*names, **flag.arguments | more)
+    parser.set_defaults(**DEFAULTS)
     return parser

@@ -1,0 +1,149 @@
+"""Chat and completion answers, as streams and plain."""
+
+from http import HTTPStatus
+
+from caravan.testing.engine import bodies
+from caravan.testing.engine.answers import Answer, answer
+from caravan.testing.engine.asked import Ask
+from caravan.testing.engine.errors import AbortedError, BrokenOffError, PlannedError, RefusedError
+from caravan.testing.engine.http import Reply
+from caravan.testing.engine.pace import Pace, crash
+from caravan.testing.engine.plan import Plan
+from caravan.testing.engine.slots import FullError
+from caravan.testing.engine.state import State
+
+
+async def reply_text(state: State, ask: Ask, reply: Reply) -> None:
+    """Answer ``ask``; raises :class:`RefusedError` before anything is sent."""
+    if state.options.is_embedding:  # nobody would think so, but it is what 0.5.21 does
+        crash("AttributeError: 'LogitsProcessorOutput' object has no attribute 'embeddings'")
+    plan = state.plan.over(ask.changes)
+    room = _room(state, ask)
+    with state.open_request(ask.rid) as (rid, aborted):
+        telling = _Telling(state, ask, reply, rid, room)
+        try:
+            plan.check_status()
+            async with state.slots.one():
+                await telling.run(plan, Pace(plan, reply, aborted))
+        except FullError:
+            await telling.refuse(RefusedError("The request queue is full.", "503", 503))
+        except RefusedError as refused:
+            await telling.refuse(refused)
+        except BrokenOffError:
+            return
+
+
+def _room(state: State, ask: Ask) -> int:
+    """Return how many tokens fit behind the prompt."""
+    most = state.options.context_length or state.model.max_position_embeddings
+    if ask.prompt_tokens >= most:
+        raise RefusedError(
+            f"The input ({ask.prompt_tokens} tokens) is longer than the model's context length"
+            f" ({most} tokens)."
+        )
+    if ask.limit is not None and ask.prompt_tokens + ask.limit > most:
+        raise RefusedError(
+            f"Requested token count exceeds the model's maximum context length of {most} tokens."
+            f" You requested a total of {ask.prompt_tokens + ask.limit} tokens: {ask.prompt_tokens}"
+            f" tokens from the input messages and {ask.limit} tokens for the completion. Please"
+            " reduce the number of tokens in the input messages or the completion to fit within the"
+            " limit."
+        )
+    return most - ask.prompt_tokens
+
+
+class _Telling:
+    def __init__(self, state: State, ask: Ask, reply: Reply, rid: str, room: int) -> None:
+        self._load, self._ask, self._reply, self._rid = state.load, ask, reply, rid
+        self._usage = ask.usage or state.options.stream_response_default_include_usage
+        self._room = room
+        self._chunks = bodies.Chunks(ask, rid)
+        self._said = self._cached = 0
+
+    async def run(self, plan: Plan, pace: Pace) -> None:
+        """Say the whole answer, or as much as the plan allows."""
+        ask = self._ask
+        self._cached = self._load.prompt(ask.first_words, ask.prompt_tokens)
+        self._load.held += ask.prompt_tokens
+        limit = self._room if ask.limit is None else ask.limit
+        prompts = [prompt for prompt in ask.prompts for _ in range(ask.n)]
+        answers = [
+            answer(prompt, plan.tokens, limit=limit, stops=ask.stops, endless=ask.endless)
+            for prompt in prompts
+        ]
+        try:
+            await (self._stream if ask.stream else self._plain)(answers, pace)
+        except PlannedError as error:
+            raise RefusedError("planned by the test", "500", 500) from error
+        finally:
+            self._load.held -= ask.prompt_tokens + self._said
+
+    async def refuse(self, refused: RefusedError) -> None:
+        """Say no: inside a stream of status 200 where SGLang does so."""
+        if not (self._ask.stream and (self._reply.begun or refused.status in {500, 503})):
+            raise refused
+        name = HTTPStatus(refused.status).name
+        await self._reply.write(bodies.error_event(refused.message, name, refused.status))
+        if self._usage and not self._said:
+            await self._reply.write(self._chunks.usage(bodies.usage(0, 0, 0)))
+        await self._reply.write(bodies.DONE)
+        self._reply.end()
+
+    async def _plain(self, answers: list[Answer], pace: Pace) -> None:
+        try:
+            await self._pieces(answers, pace)
+        except AbortedError:
+            answers = [Answer(each.pieces[: self._said], "abort", None) for each in answers]
+        body = bodies.whole(self._ask, self._rid, answers, self._cached)
+        self._reply.send(200, body)
+
+    async def _pieces(self, answers: list[Answer], pace: Pace) -> None:
+        longest = max(len(each.pieces) for each in answers)
+        for number in range(longest):
+            await pace.frame(number)
+            for _ in (each for each in answers if number < len(each.pieces)):
+                self._count()
+        await pace.frame(longest)
+
+    async def _stream(self, answers: list[Answer], pace: Pace) -> None:
+        try:
+            await self._events(answers, pace)
+        except AbortedError:
+            ended = Answer([], "abort", None)
+            for index in range(len(answers)):
+                await self._reply.write(self._chunks.piece(index, "", None, ended))
+        if self._usage:
+            used = bodies.usage(self._ask.prompt_tokens, self._said, self._cached)
+            await self._reply.write(self._chunks.usage(used))
+        await self._reply.write(bodies.DONE)
+        self._reply.end()
+
+    async def _events(self, answers: list[Answer], pace: Pace) -> None:
+        longest = max(1, *(len(each.pieces) for each in answers))
+        for number in range(longest):
+            await pace.frame(number)
+            frames = [
+                self._event(index, number, each)
+                for index, each in enumerate(answers)
+                if number < max(len(each.pieces), 1)
+            ]
+            await self._reply.write(b"".join(frames))
+        await pace.frame(longest)
+
+    def _event(self, index: int, number: int, each: Answer) -> bytes:
+        """Return token ``number`` of a choice, with what stands before and behind it."""
+        last = number + 1 >= len(each.pieces)
+        text = each.pieces[number] if each.pieces else ""
+        if each.pieces:
+            self._count()
+        if number == 0 and self._ask.echo:
+            text = self._ask.prompts[index // self._ask.n] + text
+        used = None
+        if self._ask.usage_each:
+            used = bodies.usage(self._ask.prompt_tokens, number + 1, self._cached)
+        role = self._chunks.role(index) if self._ask.chat and number == 0 else b""
+        return role + self._chunks.piece(index, text, used, each if last else None)
+
+    def _count(self) -> None:
+        self._said += 1
+        self._load.token()

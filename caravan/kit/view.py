@@ -40,7 +40,9 @@ class View(Generic[V]):
 
     Guaranteed: ``changed`` is called once per change, in the order of the stream, from the event
     loop, and must not block; values between two that a view did not hear in time are skipped;
-    after a replay nothing is left that was deleted or had expired meanwhile. A stream that was
+    after a replay nothing is left that was deleted or had expired meanwhile. ``heard`` is told of
+    every write with its revision, also when the value is the same (a lease renewed), and in a
+    replay again. A stream that was
     made anew, or whose end was lost, deletes nothing by itself: entries that it does not name stay
 
     - with ``Missing.OWNER`` (buckets whose owner writes ``_complete``) until the owner says there
@@ -59,6 +61,7 @@ class View(Generic[V]):
         bucket: topology.Bucket,
         *,
         changed: Callable[[str, V | None], None] | None = None,
+        heard: Callable[[str, V, int], None] | None = None,
         disk: Path | None = None,
         keys: str = ">",
         missing: Missing | None = None,
@@ -74,6 +77,7 @@ class View(Generic[V]):
         self._keys = keys
         self._heartbeat_s = heartbeat_s
         self._tell = changed or (lambda _key, _value: None)
+        self._written = heard or (lambda _key, _value, _revision: None)
         self._table: Table[V] = Table(missing or _missing(bucket), self._changed)
         self._decode: Callable[[bytes], V] = msgspec.json.Decoder(bucket.value).decode
         self._confirmed = asyncio.Event()
@@ -238,6 +242,7 @@ class View(Generic[V]):
             self._count_unreadable(heard, exc)
             return
         self._table.put(heard.key, value, heard.revision, heard.stamp)
+        self._written(heard.key, value, heard.revision)
 
     def _take_complete(self, heard: Heard) -> None:
         if heard.gone:

@@ -5,8 +5,10 @@ golden bytes, commands from the parser of ``caravan``. ``--check`` writes nothin
 when a page is stale.
 """
 
+import argparse
 import ast
 import json
+import os
 import sys
 import typing
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from msgspec import Struct
 from msgspec.inspect import StructType, type_info
 from msgspec.structs import fields
 
+from caravan.cli.commands import build
 from caravan.contracts import topology
 from caravan.contracts.errors import MEANINGS
 
@@ -177,9 +180,20 @@ def _bucket(bucket: topology.Bucket) -> str:
 
 
 def _commands() -> str:
-    from caravan.cli.reference import reference  # noqa: PLC0415 - only this page needs it
+    os.environ |= {"COLUMNS": "88", "NO_COLOR": "1"}  # argparse folds to the terminal
+    lines = [HEAD, "# The `caravan` command", ""]
+    for parser in _parsers(build()):
+        lines += [f"## `{parser.prog}`", "", "```text", parser.format_help().strip(), "```", ""]
+    return "\n".join(lines)
 
-    return f"{HEAD}\n# The `caravan` command\n\n{reference()}"
+
+def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Yield a parser and those of its commands, as they stand in its help."""
+    yield parser
+    for action in parser._actions:  # noqa: SLF001 - argparse shows its commands nowhere else
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - as above
+            for command in action.choices.values():
+                yield from _parsers(command)
 
 
 def main(arguments: list[str]) -> int:

@@ -1,11 +1,12 @@
 """Fixtures that every folder may use: real servers, real ports."""
 
+import asyncio
+import contextlib
+
 import pytest
 
 from caravan.kit.bus import Bus
 from caravan.testing import nats
-
-pytest_plugins = ["tests.postgres_server"]
 
 
 @pytest.fixture
@@ -25,5 +26,37 @@ async def nats_server(tmp_path):
 async def bus(nats_server):
     """A connection to ``nats_server`` that stands."""
     async with Bus(nats_server.url, name="test") as bus:
-        await bus.established(30)
+        await bus.established(60)
         yield bus
+
+
+class Running:
+    """Tasks of a test: ``start`` what runs for ever, such as a view's ``run``; ended with it."""
+
+    def __init__(self):
+        self.tasks = {}
+
+    def start(self, one):
+        """Run ``one.run()`` until ``stop(one)`` or the test's end; return ``one``."""
+        self.tasks[id(one)] = asyncio.create_task(one.run())
+        return one
+
+    async def stop(self, one):
+        """End ``one`` as its service's end would, and wait for it."""
+        task = self.tasks.pop(id(one))
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+async def running():
+    """What runs beside the test: ``running.start(view)``; a failure in it fails the test."""
+    running = Running()
+    yield running
+    for task in running.tasks.values():
+        task.cancel()
+    results = await asyncio.gather(*running.tasks.values(), return_exceptions=True)
+    failures = [r for r in results if isinstance(r, Exception)]
+    if failures:
+        raise failures[0]

@@ -9,9 +9,9 @@ PATIENCE_S = 60.0
 
 
 async def until(condition: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
-    """Return when ``condition()`` holds, awaited if need be; ``TimeoutError`` after ``patience_s``."""
+    """Return when ``condition()`` holds, awaited if need be; ``TimeoutError`` after a while."""
     async with asyncio.timeout(patience_s):
-        while not await _value(condition()):
+        while not await _value(condition()):  # noqa: ASYNC110 - any condition, not only events
             await asyncio.sleep(0.01)
 
 

@@ -1,0 +1,103 @@
+"""Whether a request may come in, and what it meets when it may not."""
+
+from caravan.contracts import deployments, keys, names
+from caravan.contracts.deployments import DeploymentEntry
+from caravan.contracts.keys import KeyEntry
+from services.router.core.errors import (
+    BadRequestError,
+    HttpRefusal,
+    InvalidKeyError,
+    ModelNotFoundError,
+    NotReadyError,
+    StoppedError,
+)
+
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+EMBEDDINGS = "/v1/embeddings"
+
+GONE = frozenset({"deleting", "deleted"})
+STOPPED = frozenset({"stopping", "stopped"})
+RETRY_S = {"failed": 30.0, "pending": 10.0, "starting": 5.0, "asleep": 5.0}
+RETRY_SOON_S = 1.0
+"""For states in which an instance should be ready, or will be at once."""
+
+_WRONG_ROUTE = {
+    (EMBEDDINGS, deployments.TEXT_GENERATION): "it generates text: use /v1/chat/completions",
+    (EMBEDDINGS, "image-understanding"): "it generates text: use /v1/chat/completions",
+    (CHAT, deployments.EMBEDDING): "it makes embeddings: use /v1/embeddings",
+    (COMPLETIONS, deployments.EMBEDDING): "it makes embeddings: use /v1/embeddings",
+}
+
+
+def bearer(header: str | None) -> str:
+    """Return the digest of the key in an ``Authorization`` header; refuse one without form."""
+    scheme, _, secret = (header or "").strip().partition(" ")
+    secret = secret.strip()
+    if not secret or scheme.lower() != "bearer":
+        raise InvalidKeyError(
+            "You did not send an API key. Send it as the header `Authorization: Bearer <key>`."
+        )
+    if not keys.well_formed(secret):
+        raise InvalidKeyError(
+            "The API key is mistyped or not one of this platform: its checksum is wrong. "
+            "Copy it again, or create one with `caravan keys create`."
+        )
+    return keys.digest(secret)
+
+
+def check_key(entry: KeyEntry | None, now: float) -> KeyEntry:
+    """Return ``entry`` if it may be used at ``now``, seconds since the epoch."""
+    if entry is None:
+        raise InvalidKeyError("There is no such API key. Create one with `caravan keys create`.")
+    if entry.state != "active":
+        raise InvalidKeyError(f"The API key {entry.id} was {entry.state}. Use another one.")
+    if entry.expires_at is not None and entry.expires_at <= now:
+        raise InvalidKeyError(f"The API key {entry.id} has expired. Create a new one.")
+    return entry
+
+
+def deployment_of(model: str, key: KeyEntry) -> str:
+    """Return the bucket key of ``model``; another tenant's does not exist for this ``key``."""
+    parts = names.split_path(model)
+    if parts is None or parts[0] != key.tenant or not in_scope(model, key):
+        raise no_model(model)
+    return names.deployment_key(*parts)
+
+
+def in_scope(model: str, key: KeyEntry) -> bool:
+    """Tell whether ``key`` may name ``model``, a model id of its own tenant.
+
+    A scope is a model id, or the bare name of a deployment.
+    """
+    return not key.scopes or model in key.scopes or model.partition("/")[2] in key.scopes
+
+
+def check_deployment(model: str, route: str, entry: DeploymentEntry | None) -> DeploymentEntry:
+    """Return ``entry`` if it exists for clients and does what ``route`` asks for."""
+    if entry is None or entry.state in GONE:
+        raise no_model(model)
+    wrong = _WRONG_ROUTE.get((route, entry.task))
+    if wrong is not None:
+        raise BadRequestError(f"{model} cannot answer here; {wrong}.", param="model")
+    return entry
+
+
+def no_instance(model: str, entry: DeploymentEntry) -> HttpRefusal:
+    """Return what a request meets when no instance of the deployment can be used."""
+    if entry.state in STOPPED:
+        return StoppedError(f"{model} is {entry.state}. Its owner can start it again.")
+    why = f": {entry.reason.rstrip('.')}" if entry.reason else ""
+    return NotReadyError(
+        f"{model} has no instance that is ready (it is {entry.state}){why}. Try again later.",
+        retry_after_s=RETRY_S.get(entry.state, RETRY_SOON_S),
+    )
+
+
+def no_model(model: str) -> ModelNotFoundError:
+    """Return the refusal of a model that this key cannot name, whatever the reason."""
+    return ModelNotFoundError(
+        f"The model {model[:120]!r} does not exist or this key may not use it. "
+        "GET /v1/models lists those that it may.",
+        param="model",
+    )

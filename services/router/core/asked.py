@@ -1,0 +1,132 @@
+"""The few fields of a request body that the router reads; the body itself travels on untouched."""
+
+import zlib
+
+import msgspec
+from msgspec import Struct
+
+from services.router.core.errors import BadRequestError, BodyTooLargeError, EncodingError
+
+_WINDOW_OF_GZIP = 31
+
+
+class Asked(Struct, frozen=True):
+    """What a request asks for, as far as the router cares."""
+
+    model: str
+    stream: bool = False
+    show_usage: bool = False
+    """Whether a stream shall end in the usage event."""
+
+
+class _StreamOptions(Struct):
+    include_usage: bool | None = None
+
+
+class _Body(Struct):
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+
+
+_DECODER = msgspec.json.Decoder(_Body)
+
+
+def read(body: bytes) -> Asked:
+    """Return what ``body`` asks for; its content type is not looked at."""
+    try:
+        found = _DECODER.decode(body)
+    except msgspec.ValidationError as exc:
+        raise _wrong_field(exc) from exc
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise BadRequestError(f"The body is no JSON that can be read: {exc}.") from exc
+    if not found.model:
+        raise BadRequestError(
+            "The body names no model. Set `model` to a model id of GET /v1/models.", param="model"
+        )
+    options = found.stream_options
+    return Asked(
+        model=found.model,
+        stream=bool(found.stream),
+        show_usage=options is not None and bool(options.include_usage),
+    )
+
+
+def _wrong_field(exc: msgspec.ValidationError) -> BadRequestError:
+    sentence, _, place = str(exc).partition(" - at `")
+    field = place.rstrip("`").removeprefix("$").lstrip(".") or None
+    if field is None:
+        return BadRequestError("The body is JSON, but no object. Send an object.")
+    return BadRequestError(f"The field `{field}` cannot be read: {sentence}.", param=field)
+
+
+def too_large(limit: int) -> BodyTooLargeError:
+    """Return the refusal of a body of more than ``limit`` bytes."""
+    return BodyTooLargeError(f"The request body is larger than {limit} bytes. Send a smaller one.")
+
+
+def declared_length(header: str | None, limit: int) -> None:
+    """Refuse a ``Content-Length`` above ``limit`` before a byte of the body is read."""
+    if header is not None and header.isdigit() and int(header) > limit:
+        raise too_large(limit)
+
+
+class Plain:
+    """Collects a body that comes as it is."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._body = limit, bytearray()
+
+    def feed(self, data: bytes) -> None:
+        """Take a piece; refuse it when the limit is reached."""
+        self._body += data
+        if len(self._body) > self._limit:
+            raise too_large(self._limit)
+
+    def end(self) -> bytes:
+        """Return the whole body."""
+        return bytes(self._body)
+
+
+class Gzipped:
+    """Collects a gzipped body; the limit counts what it expands to, so a small bomb stays small."""
+
+    def __init__(self, limit: int) -> None:
+        self._plain = Plain(limit)
+        self._room = limit + 1
+        self._stream = zlib.decompressobj(_WINDOW_OF_GZIP)
+        self._began = False
+
+    def feed(self, data: bytes) -> None:
+        """Take a piece; refuse it when it is no gzip or the limit is reached."""
+        try:
+            self._expand(data)
+        except zlib.error as exc:
+            raise BadRequestError(f"The body is not what gzip makes: {exc}.") from exc
+
+    def _expand(self, data: bytes) -> None:
+        self._began = self._began or bool(data)
+        while data:
+            if self._stream.eof:  # gzip files may follow one another
+                self._stream = zlib.decompressobj(_WINDOW_OF_GZIP)
+            self._plain.feed(self._stream.decompress(data, self._room))
+            data = self._stream.unconsumed_tail or self._stream.unused_data
+
+    def end(self) -> bytes:
+        """Return the whole expanded body; refuse one that was cut."""
+        if self._began and not self._stream.eof:
+            raise BadRequestError("The gzipped body ends too early. Send it whole.")
+        return self._plain.end()
+
+
+def collector(encoding: str | None, limit: int) -> Plain | Gzipped:
+    """Return what collects a body with this ``Content-Encoding``."""
+    match (encoding or "identity").strip().lower():
+        case "identity" | "":
+            return Plain(limit)
+        case "gzip" | "x-gzip":
+            return Gzipped(limit)
+        case other:
+            raise EncodingError(
+                f"Content-Encoding {other[:40]!r} is not understood. Send gzip, or none."
+            )

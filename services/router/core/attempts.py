@@ -1,0 +1,88 @@
+"""Which failure of an attempt allows another one, and where."""
+
+from collections import deque
+from enum import Enum
+
+WINDOW_S = 10.0
+BUDGET_SHARE = 0.1
+BUDGET_FLOOR = 10
+
+
+class Failure(Enum):
+    """How an attempt ended before the client had a byte of the answer."""
+
+    NEVER_DELIVERED = "never_delivered"
+    """No connection, or it broke before a byte was sent: the engine knows nothing of it."""
+    UNAUTHORIZED = "unauthorized"
+    """The engine does not know our key: it is not the one of the record."""
+    REFUSED = "refused"
+    """502, 503, 504 or 429: it is full, starting or going."""
+    BROKEN = "broken"
+    """Delivered, then no answer: the request itself may be what broke it."""
+    STALE = "stale"
+    """As BROKEN, on a connection that had been idle: it may just have been closed."""
+
+
+class RetryBudget:
+    """Retries after refusals: a tenth of the requests of the last 10 s, or 10 if that is more.
+
+    Without it a full deployment would get every request several times.
+    """
+
+    def __init__(self) -> None:
+        self._requests: deque[float] = deque()
+        self._retries: deque[float] = deque()
+
+    def request(self, now: float) -> None:
+        """Count a request at ``now``, a monotonic time in seconds."""
+        self._requests.append(now)
+        self._forget(now)
+
+    def take(self, now: float) -> bool:
+        """Tell whether one more retry fits at ``now``, and count it if so."""
+        self._forget(now)
+        if len(self._retries) >= max(BUDGET_FLOOR, int(BUDGET_SHARE * len(self._requests))):
+            return False
+        self._retries.append(now)
+        return True
+
+    def _forget(self, now: float) -> None:
+        for times in (self._requests, self._retries):
+            while times and times[0] <= now - WINDOW_S:
+                times.popleft()
+
+
+class Attempts:
+    """The attempts of one request: where it was, and whether it may go on.
+
+    ============== =========================================================
+    never delivered every other instance once, outside any budget
+    unauthorized    the same
+    refused         another instance, within the budget
+    broken          one more instance at most; the same one if it was stale
+    ============== =========================================================
+    """
+
+    def __init__(self, budget: RetryBudget) -> None:
+        self._budget = budget
+        self._broken = 0
+        self.tried: set[str] = set()
+        self.count = 0
+
+    def begin(self, instance: str) -> None:
+        """Note that ``instance`` gets the request now."""
+        self.tried.add(instance)
+        self.count += 1
+
+    def may_go_on(self, failure: Failure, instance: str, now: float) -> bool:
+        """Tell whether the request may go to an instance that is not in ``tried``."""
+        match failure:
+            case Failure.NEVER_DELIVERED | Failure.UNAUTHORIZED:
+                return True
+            case Failure.REFUSED:
+                return self._budget.take(now)
+            case Failure.BROKEN | Failure.STALE:
+                self._broken += 1
+                if failure is Failure.STALE and self._broken == 1:
+                    self.tried.discard(instance)
+                return self._broken <= 1

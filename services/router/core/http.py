@@ -1,0 +1,83 @@
+"""What every answer carries, and what a browser may be told: pure, so that any lane can use it."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from services.router.core.errors import Headers
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_ALLOWED = re.compile(
+    r"authorization|content-type|accept|x-request-id|x-stainless-[a-z0-9-]+|openai-[a-z]+"
+)
+_ALLOW_ALWAYS = ("authorization", "content-type", "x-request-id")
+_EXPOSED = ", ".join(
+    [
+        "x-request-id",
+        "openai-processing-ms",
+        "x-caravan-instance",
+        "retry-after",
+        "retry-after-ms",
+        "x-should-retry",
+        *(
+            f"x-ratelimit-{what}-{unit}"
+            for what in ("limit", "remaining", "reset")
+            for unit in ("requests", "tokens")
+        ),
+    ]
+)
+EVENT_STREAM: Headers = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+def request_id(given: str | None, made: str) -> str:
+    """Return the client's own id if it has the form of one, else the one that was ``made``."""
+    return given if given is not None and REQUEST_ID.fullmatch(given) else made
+
+
+def is_preflight(method: str, headers: Mapping[str, str]) -> bool:
+    """Tell a browser's question before a request from a mere OPTIONS."""
+    return (
+        method == "OPTIONS" and "origin" in headers and "access-control-request-method" in headers
+    )
+
+
+def preflight(headers: Mapping[str, str]) -> Headers:
+    """Return the answer's headers to a preflight: what is allowed of what it asks for."""
+    asked = headers.get("access-control-request-headers", "").lower().split(",")
+    names = dict.fromkeys(
+        [*_ALLOW_ALWAYS, *(name for raw in asked if _ALLOWED.fullmatch(name := raw.strip()))]
+    )
+    return [
+        (b"access-control-allow-origin", b"*"),
+        (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
+        (b"access-control-allow-headers", ", ".join(names).encode()),
+        (b"access-control-max-age", b"3600"),
+    ]
+
+
+def common(request: str, elapsed_s: float, *, origin: bool) -> Headers:
+    """Return what every answer carries; ``origin``: the request came from a browser's page."""
+    headers: Headers = [
+        (b"x-request-id", request.encode()),
+        (b"openai-processing-ms", str(round(elapsed_s * 1000)).encode()),
+    ]
+    return headers + cors() if origin else headers
+
+
+def cors() -> Headers:
+    """Return what lets a page of any origin read an answer; keys, not cookies, say who asks."""
+    return [
+        (b"access-control-allow-origin", b"*"),
+        (b"access-control-expose-headers", _EXPOSED.encode()),
+    ]
+
+
+def readable(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return request headers by lower-case name; the first of several counts."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        found.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+    return found

@@ -1,0 +1,52 @@
+"""What a good request gets, and what the engine gets of it."""
+
+import json
+
+from tests.integration.router.engine import ANSWER
+from tests.integration.router.world import CHAT, SECRET, body
+
+
+async def test_an_answer_comes_from_the_instance_byte_for_byte(world, engine):
+    await world.serving(engine)
+
+    status, headers, found = await world.asked(body())
+
+    assert (status, found) == (200, ANSWER)
+    assert headers["content-type"] == "application/json"
+    assert headers["x-caravan-instance"] == "i-aaaaaa"
+    assert headers["x-request-id"]
+    assert int(headers["openai-processing-ms"]) >= 0
+
+
+async def test_the_body_travels_on_byte_for_byte(world, engine):
+    await world.serving(engine)
+    raw = (
+        b'{ "model" : "u-8105f7322477/test",\n "verbosity":"low", "x":[1.10, 1e3], "messages":[] }'
+    )
+
+    async with world.post(raw, headers={"content-type": "text/plain"}) as response:
+        assert response.status == 200
+
+    assert engine.requests[0].body == raw
+    assert engine.requests[0].headers["content-type"] == "application/json"
+
+
+async def test_the_engine_gets_its_own_key_and_never_the_clients(world, engine):
+    await world.serving(engine)
+
+    await world.asked(body(), headers={"x-request-id": "abc.1", "cookie": "c=1", "x-api-key": "y"})
+
+    got = engine.requests[0].headers
+    assert got["authorization"] == "Bearer ek-i-aaaaaa"
+    assert got["x-request-id"] == "abc.1"
+    assert SECRET not in json.dumps(got)
+    assert not {"cookie", "x-api-key"} & set(got)
+
+
+async def test_every_route_reaches_the_same_route_of_the_engine(world, engine):
+    await world.serving(engine)
+
+    for path in (CHAT, "/v1/completions"):
+        assert (await world.asked(body(), path))[0] == 200
+
+    assert [r.path for r in engine.requests] == [CHAT, "/v1/completions"]

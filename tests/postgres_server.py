@@ -58,7 +58,7 @@ class PostgresServer:
 
 
 def installed():
-    """The newest ``/usr/lib/postgresql/*/bin`` that we can start a server from; None: there is none."""
+    """The newest ``bin`` folder that we can start a server from; None: there is none."""
     if os.geteuid() == 0 and ACCOUNT not in {entry.pw_name for entry in pwd.getpwall()}:
         return None
     found = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -23,7 +24,8 @@ class RequestIdReusedError(Refusal):
     code = "request_id_reused"
 
 
-class Once(msgspec.Struct, Generic[A], frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Once(Generic[A]):
     """An answer that is given once; a repeat of its request is refused with ``replay``."""
 
     answer: A

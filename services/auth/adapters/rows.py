@@ -39,10 +39,10 @@ class KeyRow(SQLModel, table=True):
 
 
 class HoldRow(SQLModel, table=True):
-    """There while auth is on hold by hand: a single row."""
+    """There while auth is on hold: a single row."""
 
     __tablename__: ClassVar[Any] = "holds"
 
     id: int = Field(default=1, sa_column=Column(Integer, primary_key=True, autoincrement=False))
     reason: str
-    at: float
+    epoch: int

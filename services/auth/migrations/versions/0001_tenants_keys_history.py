@@ -37,7 +37,7 @@ def upgrade() -> None:
         "holds",
         sa.Column("id", sa.Integer(), primary_key=True, autoincrement=False),
         sa.Column("reason", sa.String(), nullable=False),
-        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
     )
 
 

@@ -5,14 +5,16 @@ anything is started or stopped. A database that is behind it was emptied, or is 
 does not know what has been asked since, so it may stop nothing.
 """
 
-from caravan.contracts.deployments import Complete
 from services.scheduler.core.cluster import Mark
 
 RELEASE = "put the right database back, or go on with this one by `caravan hold --release`"
 
 
-def judge(installation: str, epoch: int, mark: Mark | None, complete: Complete | None) -> str:
-    """Return why nothing may be changed, in a sentence; empty when all is well."""
+def judge(installation: str, epoch: int, mark: Mark | None, published: int) -> str:
+    """Return why nothing may be changed, in a sentence; empty when all is well.
+
+    ``epoch`` is this database's, ``published`` the bucket's (0: it has none).
+    """
     if mark is not None and mark.installation != installation:
         return (
             "the cluster was last used with another database (installation "
@@ -20,8 +22,8 @@ def judge(installation: str, epoch: int, mark: Mark | None, complete: Complete |
         )
     if mark is not None and mark.epoch > epoch:
         return _behind(epoch, mark.epoch, "the cluster")
-    if complete is not None and complete.epoch > epoch:
-        return _behind(epoch, complete.epoch, "the bucket `deployments`")
+    if published > epoch:
+        return _behind(epoch, published, "the bucket `deployments`")
     return ""
 
 

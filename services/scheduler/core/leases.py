@@ -28,6 +28,7 @@ class Sighting(Struct, frozen=True):
 
     at: float
     lease: Lease
+    revision: int = 0
 
     @property
     def idle(self) -> bool:
@@ -46,10 +47,12 @@ class Leases:
         self._lapsed: dict[str, float] = {}
         self._clouded_until = now + BACK_S
 
-    def renewed(self, key: str, lease: Lease, now: float) -> None:
-        """A lease was written."""
-        self._seen.setdefault(key, deque(maxlen=2)).append(Sighting(now, lease))
+    def renewed(self, key: str, lease: Lease, revision: int, now: float) -> None:
+        """A lease was written; one that is told again is no new sign of life."""
         self._lapsed.pop(key, None)
+        seen = self._seen.setdefault(key, deque(maxlen=2))
+        if not seen or seen[-1].revision != revision:
+            seen.append(Sighting(now, lease, revision))
 
     def lapsed(self, key: str, now: float) -> None:
         """A lease ran out, or was given back."""

@@ -83,6 +83,10 @@ class Routers:
         """The instance has ended, or is drained no longer."""
         self._drains.pop(key, None)
 
+    def watches(self, key: str) -> bool:
+        """Tell whether this instance's drain is watched."""
+        return key in self._drains
+
     def draining(self) -> bool:
         """Tell whether any drain is watched."""
         return bool(self._drains)

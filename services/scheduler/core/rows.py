@@ -42,6 +42,8 @@ class Asked(Struct, frozen=True, kw_only=True):
     """0: it is not in the trash."""
     held: bool = False
     """A person froze it."""
+    event: int = 0
+    """The number of its newest event row."""
 
     @property
     def key(self) -> str:

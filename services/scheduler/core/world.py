@@ -9,12 +9,14 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from caravan.contracts import names
+from caravan.contracts.errors import OnHoldError, UnavailableError
 from caravan.contracts.instances import DRAINING, READY, Record
-from services.scheduler.core.backoff import Backoff
+from services.scheduler.core.backoff import Backoff, Tries
 from services.scheduler.core.cluster import Observed, Ref
 from services.scheduler.core.leases import Leases
 from services.scheduler.core.routers import QUIET_S, Routers
-from services.scheduler.core.rows import DRAIN, Asked, Named
+from services.scheduler.core.rows import DRAIN, RUN, Asked, Named
 from services.scheduler.core.sight import Sight
 from services.scheduler.core.status import Status, status
 
@@ -38,8 +40,26 @@ class World:
         """Whether the cluster has answered since the start."""
         self.cluster_silent = ""
         """Why it did not answer when it was asked last; empty: it did."""
-        self.hold = "the scheduler has just started and has not yet looked at NATS and the cluster"
-        """Why nothing may be changed; empty: all may."""
+        self.judged = False
+        """Whether the database has been compared with the epoch that NATS and the cluster know."""
+        self.hold = ""
+        """Why nothing may be changed; empty: all may, once it is judged."""
+        self.away_s = 0.0
+        """How long NATS was not heard, as far as no deadline has been moved for it yet."""
+
+    @property
+    def free(self) -> bool:
+        """Whether this database may decide what runs."""
+        return self.judged and not self.hold
+
+    def check_free(self) -> None:
+        """Refuse while nothing may be changed."""
+        if self.hold:
+            raise OnHoldError(f"the scheduler is on hold: {self.hold}")
+        if not self.judged:
+            raise UnavailableError(
+                "the scheduler has just started and has not heard NATS yet: try again in a second"
+            )
 
     def cluster_said(self, observed: Iterable[Observed]) -> None:
         """The cluster answered; what it does not list, it does not know."""
@@ -76,9 +96,15 @@ class World:
             silent=announced and self.leases.missing(key, steady),
             in_flight=self.routers.in_flight(key, steady),
             outcome=self.routers.outcome(key),
-            tries=self.tries.of(key),
+            tries=self.tries.of(key) or self._unstarted(row),
         )
         return replace(sight, empty=self._empty(sight, steady))
+
+    def _unstarted(self, row: Named) -> Tries | None:
+        """Return the failures with its deployment, while it has never been started."""
+        if row.ref in self.observed or row.wanted != RUN:
+            return None
+        return self.tries.of(names.deployment_key(row.spec.tenant, row.spec.name))
 
     def _empty(self, sight: Sight, steady: float) -> bool:
         """Tell whether a drained instance has nothing left: routers first, then its own word."""

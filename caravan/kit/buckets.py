@@ -1,7 +1,7 @@
 """Buckets and streams, made as the topology says when they are missing."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 import nats.errors
@@ -53,6 +53,12 @@ def stream_name(bucket: topology.Bucket) -> str:
 def subject(bucket: topology.Bucket, key: str) -> str:
     """Return where the value of ``key`` is published."""
     return f"$KV.{bucket.name}.{key}"
+
+
+def is_gone(headers: Mapping[str, str] | None) -> bool:
+    """Tell whether a message is the mark of a key that was deleted or has lapsed."""
+    headers = headers or {}
+    return "Nats-Marker-Reason" in headers or headers.get("KV-Operation") in {"DEL", "PURGE"}
 
 
 def created(info: StreamInfo) -> str:

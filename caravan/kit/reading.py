@@ -18,6 +18,7 @@ from caravan.contracts.deployments import COMPLETE_KEY
 from caravan.kit.buckets import (
     answering,
     created,
+    is_gone,
     open_bucket,
     require_connection,
     stream_name,
@@ -111,9 +112,8 @@ class Reading:
         if number != self._heard:
             self.why = f"message {self._heard} is missing"
             return None
-        headers = message.headers or {}
-        gone = "Nats-Marker-Reason" in headers or headers.get("KV-Operation") in {"DEL", "PURGE"}
-        return Heard(message.subject[self._prefix :], message.data, gone, revision, stamp, pending)
+        key, gone = message.subject[self._prefix :], is_gone(message.headers)
+        return Heard(key, message.data, gone, revision, stamp, pending)
 
     async def _control(self, message: Msg, headers: dict[str, Any]) -> None:
         """Answer flow control; compare what a heartbeat says with what was heard."""

@@ -3,11 +3,12 @@
 from typing import Generic, TypeVar
 
 import msgspec
-from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
+from nats.js.api import RawStreamMsg
+from nats.js.errors import KeyWrongLastSequenceError, NotFoundError
 from nats.js.kv import KeyValue
 
 from caravan.contracts.errors import Refusal, UnavailableError
-from caravan.kit.buckets import answering
+from caravan.kit.buckets import answering, is_gone
 from caravan.kit.bus import NOT_CONNECTED
 
 V = TypeVar("V")
@@ -32,11 +33,10 @@ async def read(kv: KeyValue, key: str, kind: type[V]) -> Entry[V] | None:
     """
     _require_connection(kv)
     with answering(_what(kv)):
-        try:
-            entry = await kv.get(key)
-        except KeyNotFoundError:
-            return None
-    return Entry(msgspec.json.decode(entry.value or b"", type=kind), entry.revision or 0)
+        found = await _newest(kv, key)
+    if found is None or is_gone(found.headers):
+        return None
+    return Entry(msgspec.json.decode(found.data or b"", type=kind), found.seq or 0)
 
 
 async def write(kv: KeyValue, key: str, value: msgspec.Struct, *, revision: int | None) -> int:
@@ -49,9 +49,11 @@ async def write(kv: KeyValue, key: str, value: msgspec.Struct, *, revision: int 
     data = msgspec.json.encode(value)
     with answering(_what(kv)):
         try:
-            if revision is None:
-                return await kv.create(key, data)
-            return await kv.update(key, data, last=revision)
+            if revision is not None:
+                return await kv.update(key, data, last=revision)
+            found = await _newest(kv, key)
+            grave = found is not None and is_gone(found.headers)
+            return await kv.update(key, data, last=found.seq if found and grave else 0)
         except KeyWrongLastSequenceError:
             message = f"{key} was changed by somebody else meanwhile: read it again"
             raise ConflictError(message) from None
@@ -69,6 +71,18 @@ async def delete(kv: KeyValue, key: str) -> None:
     _require_connection(kv)
     with answering(_what(kv)):
         await kv.delete(key)
+
+
+async def _newest(kv: KeyValue, key: str) -> RawStreamMsg | None:
+    """Return the newest message of ``key``, be it a value or the mark that it left.
+
+    ``KeyValue.get`` takes the mark of a key that has lapsed for a value.
+    """
+    stream, prefix = kv._stream, kv._pre  # noqa: SLF001 - nats-py has no other way to them
+    try:
+        return await kv._js.get_msg(stream, subject=f"{prefix}{key}", direct=True)  # noqa: SLF001
+    except NotFoundError:
+        return None
 
 
 def _what(kv: KeyValue) -> str:

@@ -17,7 +17,7 @@ from caravan.contracts.deployments import COMPLETE_KEY, Complete
 from caravan.contracts.errors import UnavailableError
 from caravan.contracts.reports import Position
 from caravan.kit import disk_copy
-from caravan.kit.buckets import answering, require_connection, stream_name, subject
+from caravan.kit.buckets import answering, is_gone, require_connection, stream_name, subject
 from caravan.kit.bus import Bus
 from caravan.kit.dead import bury
 from caravan.kit.reading import Heard, Reading, reading
@@ -156,8 +156,7 @@ class View(Generic[V]):
                 found = await self._bus.js.get_msg(stream, subject=where, direct=True)
             except NotFoundError:
                 return self.get(key)
-        headers = found.headers or {}
-        if "KV-Operation" in headers or "Nats-Marker-Reason" in headers:
+        if is_gone(found.headers):
             self._table.answer(key, None, found.seq or 0)
             return self.get(key)
         try:

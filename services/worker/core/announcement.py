@@ -57,7 +57,7 @@ def lease(facts: Facts, life: Life, progress: Progress | None, answered_at: floa
         running=life.load.running,
         waiting=life.load.waiting,
         cache_hit_rate=life.load.cache_hit_rate,
-        tokens_per_s=life.load.tokens_per_s,
+        tokens_per_s=0.0 if life.load.idle else life.load.tokens_per_s,  # SGLang keeps the last
         progress=progress,
         last_answer_at=answered_at,
     )

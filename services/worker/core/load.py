@@ -29,7 +29,6 @@ class Rank(Struct, frozen=True, kw_only=True):
     num_running_reqs: int = 0
     num_waiting_reqs: int = 0
     num_used_tokens: int = 0
-    num_total_tokens: int = 0
     total_prefill_uncached_tokens: int = 0
     decode_moments: list[float] | None = None
     max_running_requests: int = 0
@@ -56,10 +55,9 @@ def combined(ranks: Sequence[Rank]) -> Load:
 
 
 def _counts(rank: Rank) -> tuple[float, ...]:
-    # Not the reading's timestamp: SGLang publishes a new one while its work stands still.
+    # Neither the reading's timestamp nor what waits: both move while the work stands still.
     return (
         rank.num_used_tokens,
-        rank.num_total_tokens,
         rank.total_prefill_uncached_tokens,
         *(rank.decode_moments or ()),
     )

@@ -22,6 +22,8 @@ from services.worker.loops.supervise import Supervisor, rung
 log = structlog.get_logger()
 
 _FAREWELL_S = 5.0
+_PATIENCE_S = 5.0
+"""Shorter silence of NATS, as at the start, is not worth a line."""
 
 
 class Announcer:
@@ -32,7 +34,8 @@ class Announcer:
         self._registry = registry
         self._bell = supervisor.bell()
         self._term: int | None = None
-        self._silent = False
+        self._silent_since: float | None = None
+        self._complained = False
 
     def wake(self) -> None:
         """Have the next beat now: NATS is back."""
@@ -51,8 +54,8 @@ class Announcer:
             return
         try:
             async with asyncio.timeout(_FAREWELL_S):
-                await self._tell_record()
-                await self._registry.release()
+                if await self._tell_record():
+                    await self._registry.release()
         except (UnavailableError, TimeoutError) as exc:
             log.warning("instance.end_not_told", error=str(exc) or "NATS is too slow")
 
@@ -63,15 +66,21 @@ class Announcer:
             if await self._tell_record():
                 await self._registry.renew(self._lease())
         except UnavailableError as exc:
-            if not self._silent:
-                log.warning("instance.not_heard", error=str(exc))
-            self._silent = True
+            self._complain(exc)
         except Refusal as exc:
             if self._term is None:  # an engine that serves already is not ended for it
                 self._supervisor.see(Refused(time.monotonic(), exc.problem))
             log.error("instance.not_heard", error=str(exc))  # noqa: TRY400
         else:
-            self._silent = False
+            self._silent_since, self._complained = None, False
+
+    def _complain(self, exc: UnavailableError) -> None:
+        now = time.monotonic()
+        if self._silent_since is None:
+            self._silent_since = now
+        if not self._complained and now - self._silent_since >= _PATIENCE_S:
+            self._complained = True
+            log.warning("instance.not_heard", error=str(exc))
 
     async def _tell_record(self) -> bool:
         """Have the record say what is; False when another worker's stands there by right."""

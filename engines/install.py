@@ -1,13 +1,16 @@
-"""Make an engine's environment: ``python engines/install.py cpu TARGET_DIR``.
+"""Make an engine's environment: ``python engines/install.py cpu [TARGET]``.
 
-Standard library and ``uv`` only. The same call may be made at every start: nothing is done when the
-environment is the one that the lock asks for, and one that was left half done is made anew.
+Without TARGET it goes into the cache (``$CARAVAN_CACHE``, else ``~/.cache/caravan``), under a name
+that changes with its contents. Standard library and ``uv`` only. The same call may be made at every
+start: nothing is done when the environment is the one that the lock asks for, and one that was left
+half done is made anew.
 """
 
 import argparse
 import fcntl
 import hashlib
 import importlib.util
+import os
 import platform
 import shutil
 import subprocess
@@ -35,14 +38,31 @@ def say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-def ensure(kind: str, target: Path, say: Say = say) -> Path:
+def cache() -> Path:
+    """Return the folder that all homes of Caravan share: ``$CARAVAN_CACHE``, else in the user's."""
+    named = os.environ.get("CARAVAN_CACHE")
+    return Path(named).expanduser().resolve() if named else Path.home() / ".cache" / "caravan"
+
+
+def place(kind: str) -> Path:
+    """Return where the environment of ``kind`` is, or would be, in the cache."""
+    return cache() / "engines" / f"{kind}-{digest(kind)[:12]}"
+
+
+def found(kind: str, target: Path | None = None) -> Path | None:
+    """Return the ``sglang`` program of an environment that is there and whole, else None."""
+    target = target or place(kind)
+    return target / "bin" / "sglang" if _is_made(target, digest(kind)) else None
+
+
+def ensure(kind: str, target: Path | None = None, say: Say = say) -> Path:
     """Return the ``sglang`` program of the environment ``target``, made first when it must be.
 
-    ``kind`` is ``cpu`` or ``cuda``; ``say`` gets progress, line by line. Two callers at once make
-    it once. Raises :class:`InstallError`.
+    ``kind`` is ``cpu`` or ``cuda``; ``target`` is :func:`place` when it is not given; ``say`` gets
+    progress, line by line. Two callers at once make it once. Raises :class:`InstallError`.
     """
-    target = target.resolve()
     wanted = digest(kind)
+    target = (target or place(kind)).resolve()
     if not _is_made(target, wanted):
         target.parent.mkdir(parents=True, exist_ok=True)
         with _alone(target, say):
@@ -159,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the program's path goes to standard output."""
     parser = argparse.ArgumentParser(prog="engines/install.py", description=__doc__)
     parser.add_argument("kind", choices=sorted(NEEDED_BYTES))
-    parser.add_argument("target", type=Path, help="the folder of the environment")
+    parser.add_argument("target", type=Path, nargs="?", help="default: a place in the cache")
     asked = parser.parse_args(arguments)
     try:
         sglang = ensure(asked.kind, asked.target)

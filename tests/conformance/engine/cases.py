@@ -1,0 +1,119 @@
+"""Requests whose answers have the same form on both engines."""
+
+from typing import NamedTuple
+
+CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
+SAY = [{"role": "user", "content": "Say hello to me"}]
+LONG = "word " * 5000
+NEVER_END = {"ignore_eos": True, "logit_bias": {"258": -100}}
+END = {"logit_bias": {"258": 100}}
+LETTERS = [*"abcdefghijklmnopqrstuvwxyz"]
+USAGE_EACH = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
+
+
+class Case(NamedTuple):
+    name: str
+    path: str
+    body: object = None
+    """A dict goes as JSON, bytes as they are, None is a GET."""
+    headers: dict = {}
+    task: str = "text"
+    whole: bool = True
+    """False: the fake knows a part of the keys only."""
+
+
+def chat(name, **fields):
+    return Case(name, CHAT, {"messages": SAY, "max_tokens": 8} | fields)
+
+
+def completion(name, **fields):
+    return Case(name, COMPLETIONS, {"prompt": "Once upon a time", "max_tokens": 8} | fields)
+
+
+def vector(name, **fields):
+    return Case(name, EMBEDDINGS, fields, task="vectors")
+
+
+CASES = [
+    Case("health", "/health"),
+    Case("health_generate", "/health_generate"),
+    Case("ready", "/ready"),
+    Case("models", "/v1/models"),
+    Case("model", "/v1/models/u-0123456789ab/test"),
+    Case("model unknown", "/v1/models/u-0123456789ab/other"),
+    Case("loads", "/v1/loads"),
+    Case("loads of vectors", "/v1/loads", task="vectors"),
+    Case("model_info", "/model_info", whole=False),
+    Case("model_info of vectors", "/model_info", task="vectors", whole=False),
+    Case("server_info", "/server_info", whole=False),
+    chat("chat to its limit", **NEVER_END),
+    chat("chat to its end", **END),
+    chat("chat to a stop", stop=LETTERS, **NEVER_END),
+    chat("chat of parts", messages=[{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]),
+    chat("chat without a word", max_tokens=0),
+    chat("chat with both limits", max_completion_tokens=4, max_tokens=9, **NEVER_END),
+    chat("chat with an id", rid="request-1", **NEVER_END),
+    chat("chat with an unknown field", nobody_knows=1, **NEVER_END),
+    chat("chat with another model", model="nobody/else", **NEVER_END),
+    chat("chat streamed to its limit", stream=True, **NEVER_END),
+    chat("chat streamed to its end", stream=True, **END),
+    chat("chat streamed to a stop", stream=True, stop=LETTERS, **NEVER_END),
+    chat("chat streamed without a word", stream=True, max_tokens=0),
+    chat("chat streamed, usage each time", stream=True, **USAGE_EACH, **NEVER_END),
+    chat("chat streamed, usage unwanted", stream=True, stream_options={"include_usage": False}),
+    completion("completion to its limit", **NEVER_END),
+    completion("completion to its end", **END),
+    completion("completion to a stop", stop="e", **NEVER_END),
+    completion("completion of tokens", prompt=[65, 66, 67]),
+    completion("completion with echo", echo=True),
+    completion("completion streamed to its limit", stream=True, **NEVER_END),
+    completion("completion streamed to its end", stream=True, **END),
+    completion("completion streamed, usage each time", stream=True, **USAGE_EACH, **NEVER_END),
+    completion("completion streamed with echo", stream=True, echo=True, **NEVER_END),
+    vector("vector", input="hello there"),
+    vector("vectors", input=["hello", "you"]),
+    vector("vector of tokens", input=[65, 66]),
+    vector("vectors of tokens", input=[[65], [66, 67]]),
+    vector("vector as base64", input="hello", encoding_format="base64"),
+    vector("vector of a wrong form", input="hello", encoding_format="hex"),
+    vector("vector of fewer dimensions", input="hello", dimensions=8),
+    vector("vector of nothing", input=""),
+    vector("vector of no texts", input=[]),
+    vector("vector of blanks", input="  "),
+    vector("vector of a blank among texts", input=["hello", ""]),
+    vector("vector without input"),
+    vector("vector of an object", input={"a": 1}),
+    vector("vector of too much", input=LONG),
+    Case("vector from a text engine", EMBEDDINGS, {"input": "hello"}),
+    Case("no key", "/v1/models", headers={"Authorization": ""}),
+    Case("wrong key", CHAT, {"messages": SAY}, {"Authorization": "Bearer wrong"}),
+    Case("no key, no route", "/nothing", headers={"Authorization": ""}),
+    Case("no key for loads", "/v1/loads", headers={"Authorization": ""}),
+    Case("no key for health", "/health", headers={"Authorization": ""}),
+    Case("no route", "/nothing"),
+    Case("wrong method", CHAT),
+    Case("no JSON", CHAT, b"{wrong"),
+    Case("no body", CHAT, b""),
+    Case("no object", CHAT, b"[]"),
+    Case("no UTF-8", CHAT, b'{"messages":"\xff"}'),
+    Case("no content type", CHAT, b"{}", {"Content-Type": "text/plain"}),
+    Case("no messages", CHAT, {"model": "default"}),
+    Case("no message", CHAT, {"messages": []}),
+    Case("no content", CHAT, {"messages": [{"role": "user"}]}),
+    Case("messages of words", CHAT, {"messages": "hello"}),
+    Case("no prompt", COMPLETIONS, {"model": "default"}),
+    Case("empty prompt", COMPLETIONS, {"prompt": ""}),
+    chat("limit below zero", max_tokens=-1),
+    chat("limit of words", max_tokens="many"),
+    chat("model of a number", model=5),
+    chat("stream of null", stream=None),
+    chat("temperature below zero", temperature=-1),
+    chat("adapter unknown", model="default:adapter"),
+    chat("prompt too long", messages=[{"role": "user", "content": LONG}]),
+    chat("prompt too long, streamed", messages=[{"role": "user", "content": LONG}], stream=True),
+    chat("limit too large", max_tokens=5000),
+    chat("limit too large, streamed", max_tokens=5000, stream=True),
+    completion("completion limit of zero", max_tokens=0),
+    completion("completion limit of null", max_tokens=None),
+    completion("completion prompt too long", prompt=LONG),
+]

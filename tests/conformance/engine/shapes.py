@@ -1,0 +1,65 @@
+"""The form of an answer: what is left of it when every value is forgotten."""
+
+import json
+import re
+
+
+def shape(value):
+    """Return keys and types of a JSON value; of a list the different forms of its entries."""
+    if isinstance(value, dict):
+        return {key: shape(entry) for key, entry in sorted(value.items())}
+    if isinstance(value, list):
+        forms = {json.dumps(shape(entry)): shape(entry) for entry in value}
+        return [forms[form] for form in sorted(forms)]
+    return "null" if value is None else type(value).__name__
+
+
+def message(body):
+    """Return the sentence of an error, without its numbers; None when it is none."""
+    said = body.get("message") if isinstance(body, dict) else None
+    if said is None:
+        return None
+    return "(form)" if "validation error" in said else re.sub(r"[\d.]*\d", "N", said)
+
+
+def answer(status, kind, data):
+    """Return the form of a whole answer, as it stands in the golden file."""
+    found = {"status": status, "type": kind}
+    if kind.startswith("text/event-stream"):
+        return found | {"events": collapsed([event(line) for line in events(data)])}
+    if kind.startswith("application/json"):
+        body = json.loads(data)
+        found |= {"body": shape(body)}
+        return found | ({"message": message(body)} if message(body) else {})
+    return found | {"text": data.decode()}
+
+
+def events(data):
+    """Return the data of each event; nothing else may stand in a stream."""
+    *frames, rest = data.decode().split("\n\n")
+    assert rest == ""
+    assert all(frame.startswith("data: ") for frame in frames)
+    return [frame.removeprefix("data: ") for frame in frames]
+
+
+def event(line):
+    if line == "[DONE]":
+        return line
+    body = json.loads(line)
+    return {"error": body["error"]} if "error" in body else shape(body)
+
+
+def collapsed(forms):
+    """Leave out repetitions: how many tokens come in one event is the machine's affair."""
+    return [form for i, form in enumerate(forms) if i == 0 or form != forms[i - 1]]
+
+
+def lacking(wanted, found, at="$"):
+    """Return the places of ``found`` that are not so in ``wanted``: [] if it is a part of it."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        missing = [f"{at}.{key}" for key in found if key not in wanted]
+        both = [key for key in found if key in wanted]
+        return missing + [p for key in both for p in lacking(wanted[key], found[key], f"{at}.{key}")]
+    if isinstance(wanted, list) and isinstance(found, list) and wanted and found:
+        return lacking(wanted[0], found[0], f"{at}[]")
+    return [] if wanted == found else [f"{at}: {found} is not {wanted}"]

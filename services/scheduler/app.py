@@ -39,6 +39,7 @@ from services.scheduler.settings import Settings
 log = structlog.get_logger()
 
 MIGRATIONS = "services.scheduler.migrations"
+FOREVER_S = 1e9
 
 
 class Readiness:
@@ -142,13 +143,13 @@ class Parts:
         self.leases: View[Lease] = View(
             bus,
             topology.LEASES,
-            changed=lambda key, lease: self.listener.lease_changed(key, lease),  # noqa: PLW0108 - late
-            heard=lambda key, lease, revision: self.listener.lease_written(key, lease, revision),
+            changed=lambda key, lease: self.listener.lease_changed(key, lease),  # noqa: PLW0108 - bound late
+            heard=lambda *write: self.listener.lease_written(*write),  # noqa: PLW0108 - bound late
         )
         self.records: View[Record] = View(
             bus,
             topology.INSTANCES,
-            changed=lambda key, record: self.listener.record(key, record),
+            changed=lambda key, record: self.listener.record(key, record),  # noqa: PLW0108 - bound late
         )
         self.world = World(self.records, time.monotonic())
         entries = DeploymentsBucket(bus)
@@ -160,7 +161,7 @@ class Parts:
             steady=time.monotonic,
             lease_stream=lambda: self.leases.position.created,
         )
-        guard = Guard(installation, cluster, entries, self.world)
+        self.guard = guard = Guard(installation, cluster, entries, self.world)
         self.reconciler = Reconciler(
             ledger=store,
             cluster=cluster,
@@ -199,10 +200,16 @@ class Parts:
             group.create_task(self.reconciler.run(self._moves.wake_loop), name="reconcile")
             await bus.subscribe(f"{topology.REPORT}.*", Report, self.listener.report)
             self._moves.wake_relay.set()
+            group.create_task(self._wake_when_complete(), name="records complete")
+            await self.guard.checked.wait()
             async with serving(bus, "scheduler", self.endpoints):
                 ready.serving = True
                 log.info("scheduler.ready")
                 await asyncio.Event().wait()
+
+    async def _wake_when_complete(self) -> None:
+        await self.records.wait_complete(FOREVER_S)
+        self._moves.wake_loop.set()
 
     async def _hear_cluster(self) -> None:
         async for _ in self._cluster.changes():

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from caravan.kit.settings import Secret
 
@@ -52,7 +52,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """With ``nomad``: the task driver of workers."""
     nomad_image: str = ""
     """With ``nomad`` and the driver ``docker``: the image that holds worker and engine."""
-    nomad_datacenters: list[str] = ["*"]
+    nomad_datacenters: list[str] = field(default_factory=lambda: ["*"])
     """With ``nomad``: where workers may run."""
     nomad_node_pool: str = "default"
     """With ``nomad``: which nodes they may run on."""

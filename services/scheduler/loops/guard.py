@@ -23,6 +23,8 @@ class Guard:
 
     def __init__(self, installation: str, cluster: Cluster, entries: Entries, world: World) -> None:
         self.installation = installation
+        self.checked = asyncio.Event()
+        """Set once the database has been judged."""
         self.mark: Mark | None = None
         """As it was found in the cluster."""
         self.published = 0
@@ -54,6 +56,7 @@ class Guard:
             log.info("scheduler.goes_on", epoch=epoch)
         self._world.hold = why
         self._world.judged = True
+        self.checked.set()
 
     def known(self) -> tuple[int, str]:
         """Return the highest epoch and the installation that NATS and the cluster know."""

@@ -24,8 +24,8 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True, tag="view-copy.v1"):
     """Whether the view was ever complete."""
     heard_at: float
     """When NATS last said that nothing was missing, seconds since the epoch."""
-    entries: dict[str, tuple[int, msgspec.Raw]]
-    """Revision and value by key."""
+    entries: dict[str, tuple[int, int, msgspec.Raw]]
+    """Revision, server's time and value by key."""
     kept: list[str] = []
 
 

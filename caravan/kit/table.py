@@ -6,6 +6,9 @@ from typing import Generic, TypeVar
 
 V = TypeVar("V")
 
+Mark = tuple[int, int]
+"""Revision and server's time (ns; 0 not known) of a message: no two messages have the same."""
+
 
 class Missing(enum.Enum):
     """When an entry is gone that a stream, made anew or gone back, does not name."""
@@ -27,7 +30,7 @@ class Table(Generic[V]):
     def __init__(self, missing: Missing, changed: Callable[[str, V | None], None]) -> None:
         self.missing = missing
         self.entries: dict[str, V] = {}
-        self.revisions: dict[str, int] = {}
+        self.marks: dict[str, Mark] = {}
         """Of the entries, as far as they are of the stream ``created``."""
         self.created = ""
         """When the stream was made that ``sequence`` counts in."""
@@ -74,7 +77,7 @@ class Table(Generic[V]):
     def put(self, key: str, value: V, revision: int, stamp: int = 0) -> None:
         """Take an entry as the stream has it."""
         if self._news(key, revision, stamp):
-            self._set(key, value, revision)
+            self._set(key, value, (revision, stamp))
 
     def remove(self, key: str, revision: int, stamp: int = 0) -> None:
         """Take an entry's deletion or expiry."""
@@ -93,16 +96,19 @@ class Table(Generic[V]):
             self._confirm()
 
     def end(self) -> None:
-        """End the replay: sweep what it did not name, as far as that may be believed."""
+        """End the replay: what it did not name is gone, as far as that may be believed.
+
+        A deletion leaves a mark, so an entry that even the same stream does not name was lost.
+        """
         named = self._named or set()
         unnamed = {key for key in self.entries if key not in named}
+        if self.missing is Missing.STREAM:
+            self._sweep(unnamed)
+        elif unnamed - self.kept and not self._back:
+            self._doubt(floor=self._before[1])
         self._named = None
         self.created, self.sequence = self._reading, self._last
-        self.kept -= named
-        if self._back and self.missing is not Missing.STREAM:
-            self.kept |= unnamed
-        else:
-            self._sweep(unnamed - self.kept)
+        self.kept = unnamed & self.entries.keys()
         self._confirm()
 
     def prune(self, keep: Callable[[str], bool]) -> list[str]:
@@ -113,33 +119,38 @@ class Table(Generic[V]):
 
     def answer(self, key: str, value: V | None, revision: int) -> None:
         """Take what a look-up found, unless the stream has told more by now."""
-        if self.replaying or revision <= max(self.sequence, self.revisions.get(key, 0)):
+        if self.replaying or revision <= max(self.sequence, self.marks.get(key, (0, 0))[0]):
             return
         if value is None:
             self._drop(key)
         else:
-            self._set(key, value, revision)
+            self._set(key, value, (revision, 0))
 
     def _news(self, key: str, revision: int, stamp: int) -> bool:
         """Note that the stream names ``key``; tell whether the entry is newer than ours."""
-        known = self.revisions.get(key, 0)
         if self._named is None:
             self.sequence = max(self.sequence, revision)
             self.kept.discard(key)
         else:
             self._last = max(self._last, revision)
-            if revision < known <= self._before[0]:
+            if self._other(key, revision, stamp):
                 self._doubt(floor=self._before[1])
-                known = 0
             self._named.add(key)
         self.stamp = max(self.stamp, stamp)
-        return revision > known
+        return revision > self.marks.get(key, (0, 0))[0]
+
+    def _other(self, key: str, revision: int, stamp: int) -> bool:
+        """Tell whether a replay shows that what was seen of ``key`` has been lost."""
+        seen, at = self.marks.get(key, (0, 0))
+        if seen > self._before[0]:
+            return False  # looked up ahead of the stream
+        return revision < seen or (revision == seen and at not in {0, stamp})
 
     def _doubt(self, floor: int) -> None:
         """The stream is another one or has lost its end: revisions of before mean nothing."""
         self._back, self.floor, self.confirmed = True, floor, False
         named = self._named or set()
-        self.revisions = {k: r for k, r in self.revisions.items() if k in named}
+        self.marks = {key: mark for key, mark in self.marks.items() if key in named}
 
     def _confirm(self) -> None:
         """Believe the stream when whoever may say so has said so."""
@@ -148,15 +159,15 @@ class Table(Generic[V]):
         if self.missing is Missing.OWNER and not said:
             return
         self.confirmed = True
-        if self.missing is not Missing.CALLER:
+        if self.missing is Missing.OWNER:
             self._sweep(self.kept)
 
     def _sweep(self, keys: Collection[str]) -> None:
         for key in sorted(keys):
             self._drop(key)
 
-    def _set(self, key: str, value: V, revision: int) -> None:
-        self.revisions[key] = revision
+    def _set(self, key: str, value: V, mark: Mark) -> None:
+        self.marks[key] = mark
         self.kept.discard(key)
         if key in self.entries and self.entries[key] == value:
             return
@@ -164,7 +175,7 @@ class Table(Generic[V]):
         self._changed(key, value)
 
     def _drop(self, key: str) -> None:
-        self.revisions.pop(key, None)
+        self.marks.pop(key, None)
         self.kept.discard(key)
         if self.entries.pop(key, None) is not None:
             self._changed(key, None)

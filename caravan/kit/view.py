@@ -156,15 +156,14 @@ class View(Generic[V]):
                 found = await self._bus.js.get_msg(stream, subject=where, direct=True)
             except NotFoundError:
                 return self.get(key)
-        if is_gone(found.headers):
-            self._table.answer(key, None, found.seq or 0)
-            return self.get(key)
         try:
-            value = self._decode(found.data or b"")
+            value = None if is_gone(found.headers) else self._decode(found.data or b"")
         except msgspec.DecodeError:
             return self.get(key)
+        if self._keys not in {">", key}:
+            return value  # taken in, it would never change again
         self._table.answer(key, value, found.seq or 0)
-        return self._table.entries.get(key, value)
+        return value if self._table.replaying else self.get(key)
 
     async def run(self) -> None:
         """Follow the bucket until cancelled; then write the copy on disk."""
@@ -289,13 +288,13 @@ class View(Generic[V]):
         table.floor, table.epoch = copy.floor, copy.epoch
         self.complete = copy.complete
         self._heard_at = time.monotonic() - max(0.0, time.time() - copy.heard_at)
-        for key, (revision, data) in copy.entries.items():
+        for key, (revision, stamp, data) in copy.entries.items():
             try:
                 value = self._decode(data)
             except msgspec.DecodeError as exc:
                 log.warning("view.copy_entry_unreadable", key=key, error=str(exc))
                 continue
-            table.entries[key], table.revisions[key] = value, revision
+            table.entries[key], table.marks[key] = value, (revision, stamp)
             self._tell(key, value)
         table.kept = table.entries.keys() & set(copy.kept)
 
@@ -330,7 +329,7 @@ class View(Generic[V]):
             complete=self.complete,
             heard_at=time.time() - self.age_s,
             entries={
-                key: (table.revisions.get(key, 0), msgspec.Raw(msgspec.json.encode(value)))
+                key: (*table.marks.get(key, (0, 0)), msgspec.Raw(msgspec.json.encode(value)))
                 for key, value in table.entries.items()
             },
             kept=sorted(table.kept),

@@ -124,7 +124,7 @@ async def test_the_copy_of_another_bucket_is_not_taken(path, away, running):
 
 async def test_an_entry_of_the_copy_that_cannot_be_read_is_left_out(path, away, running):
     copy = json.loads(path.read_bytes())
-    copy["entries"][ONE] = [1, {"type": "key.v9"}]
+    copy["entries"][ONE] = [1, 1, {"type": "key.v9"}]
     path.write_text(json.dumps(copy))
 
     view = running.start(View(away, BUCKET, disk=path))

@@ -12,11 +12,14 @@ import msgspec
 
 from caravan.contracts.instances import Spec
 from caravan.kit.process import alive, identity
+from services.scheduler.adapters.nomad import NomadCluster
+from services.scheduler.adapters.nomad_jobs import Terms
 from services.scheduler.adapters.process import ProcessCluster
 from services.scheduler.adapters.process_life import Pace
 from services.scheduler.core.cluster import Ref
 
 STANDIN = Path(__file__).with_name("cluster_standin.py")
+WORKER_JOB = Path(__file__).parents[2] / "jobs" / "worker.nomad.hcl"
 TENANT = "u-8105f7322477"
 PATIENCE_S = 60.0
 
@@ -84,6 +87,8 @@ class ProcessSite(Site):
 import sys, msgspec
 from pathlib import Path
 from caravan.contracts.instances import Spec
+from services.scheduler.adapters.nomad import NomadCluster
+from services.scheduler.adapters.nomad_jobs import Terms
 from services.scheduler.adapters.process import ProcessCluster
 
 async def main():
@@ -101,6 +106,60 @@ async def main():
             with contextlib.suppress(ProcessLookupError):
                 if runs(pid := int(path.suffix[1:])):
                     os.kill(pid, signal.SIGKILL)
+
+
+class NomadSite(Site):
+    """A namespace-wide dev agent, shared; what a test leaves is purged."""
+
+    kind = "nomad"
+
+    def __init__(self, folder, agent):
+        super().__init__(folder)
+        self.agent = agent
+        self.terms = Terms(
+            host_network="v4", cpu_mhz=20, memory_mib=48, margin_s=1.0, first_delay_s=5.0
+        )
+
+    @contextlib.asynccontextmanager
+    async def opened(self):
+        cluster = nomad_cluster(self.agent.address, self.terms)
+        running = asyncio.create_task(cluster.run())
+        try:
+            yield cluster
+        finally:
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+
+    another = """
+import sys, msgspec
+from caravan.contracts.instances import Spec
+from services.scheduler.adapters.nomad_jobs import Terms
+from tests.conformance.cluster_sites import nomad_cluster
+
+async def main():
+    address, terms, spec = msgspec.json.decode(sys.argv[1], type=tuple[str, Terms, Spec])
+    cluster = nomad_cluster(address, terms)
+    await cluster.start(spec)
+    await cluster.run()
+"""
+
+    def orders(self, spec):
+        return msgspec.json.encode((self.agent.address, self.terms, spec)).decode()
+
+    def close(self):
+        self.agent.clear()
+
+
+def nomad_cluster(address, terms):
+    return NomadCluster(
+        address,
+        installation="abc",
+        job_text=WORKER_JOB.read_text(),
+        command=command(),
+        environment={"WORKER_NATS_URL": "nats://127.0.0.1:4222"},
+        terms=terms,
+    )
 
 
 async def until(cluster, holds, what="it"):

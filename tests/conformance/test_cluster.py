@@ -11,7 +11,6 @@ import pytest
 from caravan.contracts.errors import InvalidRequestError
 from services.scheduler.core.cluster import Mark
 from services.scheduler.core.errors import ClusterRefusedError, InstanceNotFoundError
-
 from tests.conformance.cluster_sites import in_state, ref, runs, until
 
 pytestmark = pytest.mark.timeout(180)

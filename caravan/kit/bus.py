@@ -22,6 +22,7 @@ from caravan.contracts.errors import (
     UnavailableError,
 )
 from caravan.contracts.topology import NATS_MINIMUM, Endpoint
+from caravan.kit.wire import decode, decoder
 
 E = TypeVar("E")
 log = structlog.get_logger()
@@ -209,11 +210,11 @@ class Bus:
         Waits for the first connection and lasts over the later ones. A message that cannot be
         decoded is counted and logged; one whose handling fails is logged with its traceback.
         """
-        decode = msgspec.json.Decoder(kind).decode
+        read = decoder(kind)
 
         async def hear(message: Msg) -> None:
             try:
-                value = decode(message.data)
+                value = read(message.data)
             except msgspec.DecodeError as exc:
                 self.unreadable += 1
                 log.warning("bus.unreadable", subject=message.subject, error=str(exc))
@@ -310,10 +311,10 @@ async def consume(
     bury: Callable[[str, bytes], Awaitable[None]],
 ) -> None:
     """Ack what worked, bury what cannot be read, ask again for the rest."""
-    decode = msgspec.json.Decoder(kind).decode
+    read = decoder(kind)
     async for delivery in deliveries:
         try:
-            await handle(decode(delivery.data))
+            await handle(read(delivery.data))
         except msgspec.DecodeError as exc:
             log.error("event.unreadable", subject=delivery.subject, error=str(exc))  # noqa: TRY400
             await bury(delivery.subject, delivery.data)
@@ -329,8 +330,8 @@ def _answer(endpoint: Endpoint, reply: Msg) -> Any:  # noqa: ANN401 - ``endpoint
     code = (reply.headers or {}).get(ERROR_CODE_HEADER)
     try:
         if code is None:
-            return msgspec.json.decode(reply.data, type=endpoint.answer)
-        raise RemoteRefusal(msgspec.json.decode(reply.data, type=Problem))
+            return decode(reply.data, endpoint.answer)
+        raise RemoteRefusal(decode(reply.data, Problem))
     except msgspec.DecodeError:
         words = (reply.headers or {}).get(ERROR_HEADER) or "something that cannot be read"
         message = f"the {endpoint.service} answered {words}: is it of the same version?"

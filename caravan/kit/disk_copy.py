@@ -8,6 +8,8 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from caravan.kit.wire import decode
+
 log = structlog.get_logger()
 
 
@@ -48,7 +50,7 @@ def save(path: Path, copy: Copy) -> None:
 def load(path: Path, bucket: str) -> Copy | None:
     """Return the copy of ``bucket``, or None when there is none that can be read."""
     try:
-        copy = msgspec.json.decode(path.read_bytes(), type=Copy)
+        copy = decode(path.read_bytes(), Copy)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError) as exc:

@@ -24,6 +24,7 @@ from caravan.contracts.errors import (
 from caravan.contracts.names import check_tenant
 from caravan.contracts.topology import Endpoint
 from caravan.kit.bus import ACTOR_HEADER, Bus
+from caravan.kit.wire import decoder, fields
 
 log = structlog.get_logger()
 
@@ -121,14 +122,14 @@ class _Desk:
         self, endpoint: Endpoint, handler: Handler
     ) -> Callable[[Request], Awaitable[None]]:
         """Return what nats-py calls with each message: it starts the work and returns."""
-        decoder = msgspec.json.Decoder(endpoint.request)
+        decode = decoder(endpoint.request)
 
         async def take(request: Request) -> None:
             if len(self._tasks) >= AT_ONCE:
                 busy = UnavailableError(f"the {endpoint.service} is busy: ask again in a second")
                 await _respond(request, busy.problem)
                 return
-            task = asyncio.create_task(self._work(endpoint, decoder, handler, request))
+            task = asyncio.create_task(self._work(endpoint, decode, handler, request))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -153,7 +154,7 @@ class _Desk:
     async def _work(
         self,
         endpoint: Endpoint,
-        decoder: msgspec.json.Decoder[Any],
+        decode: Callable[[bytes], Any],
         handler: Handler,
         request: Request,
     ) -> None:
@@ -161,7 +162,7 @@ class _Desk:
         began = time.perf_counter_ns()
         said: dict[str, Any] = {"subject": request.subject}
         try:
-            answer = await _answer(endpoint, decoder, handler, request, said)
+            answer = await _answer(endpoint, decode, handler, request, said)
         except asyncio.CancelledError:
             ending = UnavailableError(f"the {endpoint.service} is ending: ask again")
             await _respond(request, ending.problem)
@@ -178,14 +179,14 @@ class _Desk:
 
 async def _answer(
     endpoint: Endpoint,
-    decoder: msgspec.json.Decoder[Any],
+    decode: Callable[[bytes], Any],
     handler: Handler,
     request: Request,
     said: dict[str, Any],
 ) -> Any:  # noqa: ANN401 - ``endpoint.answer``, or the problem
     """Return the answer or the problem; add to ``said`` what the log line should tell."""
     try:
-        call, body = read(endpoint, decoder, request.subject, request.data, request.headers)
+        call, body = read(endpoint, decode, request.subject, request.data, request.headers)
         said |= {"tenant": call.tenant, "actor": call.actor, "request_id": call.request_id}
         return await handler(call, body)
     except Refusal as exc:
@@ -198,7 +199,7 @@ async def _answer(
 
 def read(
     endpoint: Endpoint,
-    decoder: msgspec.json.Decoder[Any],
+    decode: Callable[[bytes], Any],
     subject: str,
     data: bytes,
     headers: Mapping[str, str] | None,
@@ -209,7 +210,7 @@ def read(
         tenant = check_tenant(subject.rpartition(".")[2])
     data = data or b"{}"  # `nats req SUBJECT ""` where nothing needs to be said
     try:
-        body = decoder.decode(data)
+        body = decode(data)
     except msgspec.ValidationError as exc:
         raise InvalidRequestError(f"{exc}"[:500], param=_param(str(exc))) from None
     except msgspec.DecodeError as exc:
@@ -236,9 +237,9 @@ def _request_id(body: Any) -> str:  # noqa: ANN401 - any child of ``Change``
 
 def _digest(data: bytes) -> str:
     """Return the digest of what is asked, however its JSON was written."""
-    fields = msgspec.json.decode(data)
-    fields.pop("request_id", None)
-    return hashlib.sha256(msgspec.json.encode(fields, order="deterministic")).hexdigest()
+    asked = fields(data)
+    asked.pop("request_id", None)
+    return hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()
 
 
 def _param(error: str) -> str | None:

@@ -10,6 +10,7 @@ from nats.js.kv import KeyValue
 from caravan.contracts.errors import Refusal, UnavailableError
 from caravan.kit.buckets import answering, is_gone
 from caravan.kit.bus import NOT_CONNECTED
+from caravan.kit.wire import decode
 
 V = TypeVar("V")
 
@@ -36,7 +37,7 @@ async def read(kv: KeyValue, key: str, kind: type[V]) -> Entry[V] | None:
         found = await _newest(kv, key)
     if found is None or is_gone(found.headers):
         return None
-    return Entry(msgspec.json.decode(found.data or b"", type=kind), found.seq or 0)
+    return Entry(decode(found.data or b"", kind), found.seq or 0)
 
 
 async def write(kv: KeyValue, key: str, value: msgspec.Struct, *, revision: int | None) -> int:

@@ -22,6 +22,7 @@ from caravan.kit.bus import Bus
 from caravan.kit.dead import bury
 from caravan.kit.reading import Heard, Reading, reading
 from caravan.kit.table import Missing, Table
+from caravan.kit.wire import decode, decoder
 
 V = TypeVar("V")
 log = structlog.get_logger()
@@ -79,7 +80,7 @@ class View(Generic[V]):
         self._tell = changed or (lambda _key, _value: None)
         self._written = heard or (lambda _key, _value, _revision: None)
         self._table: Table[V] = Table(missing or _missing(bucket), self._changed)
-        self._decode: Callable[[bytes], V] = msgspec.json.Decoder(bucket.value).decode
+        self._decode: Callable[[bytes], V] = decoder(bucket.value)
         self._confirmed = asyncio.Event()
         self._heard_at = time.monotonic()
         self._buried: set[tuple[str, int]] = set()
@@ -246,7 +247,7 @@ class View(Generic[V]):
         if heard.gone:
             return
         try:
-            said = msgspec.json.decode(heard.data, type=Complete)
+            said = decode(heard.data, Complete)
         except msgspec.DecodeError as exc:
             self._count_unreadable(heard, exc)
             return

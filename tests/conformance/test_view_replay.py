@@ -102,13 +102,16 @@ async def test_a_view_is_not_complete_before_the_owner_has_compared_the_bucket(b
     assert await view.wait_complete(60)
 
 
-async def test_an_entry_that_cannot_be_read_keeps_its_last_good_value(bus, kv, running):
+@pytest.mark.parametrize(
+    "bad", [b'{"type":"deployment.v9"}', b"{", b"\xff", b'{"type":"\xff"}', b"[" * 100_000]
+)
+async def test_an_entry_that_cannot_be_read_keeps_its_last_good_value(bus, kv, running, bad):
     """Its bytes are kept in DEAD once, and the entries beside it arrive."""
     view = running.start(View(bus, BUCKET))
     await records.put(kv, "t.a", entry())
     await until(lambda: view.get("t.a") is not None)
 
-    await kv.put("t.a", b'{"type":"deployment.v9"}')
+    await kv.put("t.a", bad)
     await records.put(kv, "t.b", entry())
     await until(lambda: view.get("t.b") is not None)
 
@@ -116,7 +119,7 @@ async def test_an_entry_that_cannot_be_read_keeps_its_last_good_value(bus, kv, r
     assert view.unreadable == 1
     await until(lambda: messages(bus, topology.DEAD.name))
     buried = await bus.js.get_msg(topology.DEAD.name, 1)
-    assert buried.data == b'{"type":"deployment.v9"}'
+    assert buried.data == bad
     assert buried.headers["Caravan-Subject"] == "$KV.deployments.t.a"
     await bus.client.force_reconnect()
     revision = await replayed(view, kv, bus)

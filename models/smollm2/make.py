@@ -102,7 +102,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the model's folder goes to standard output."""
     parser = argparse.ArgumentParser(prog="models/smollm2/make.py", description=__doc__)
     parser.add_argument("out", type=Path, nargs="?", help="default: a place in the cache")
-    parser.add_argument("--engine", type=Path, help="an environment of engines/; default: the cpu one")
+    parser.add_argument(
+        "--engine", type=Path, help="an environment of engines/; default: the cpu one"
+    )
     asked = parser.parse_args(arguments)
     try:
         made = ensure(asked.out, asked.engine)

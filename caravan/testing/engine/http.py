@@ -64,6 +64,10 @@ class Reply:
         self._connection.transport.write(b"0\r\n\r\n")
         self._finish()
 
+    def close(self) -> None:
+        """Take no further request on this connection."""
+        self._connection.transport.close()
+
     def cut(self) -> None:
         """Reset the connection; what is not sent is lost."""
         socket = self._connection.transport.get_extra_info("socket")
@@ -87,7 +91,7 @@ class Reply:
     def _finish(self) -> None:
         self.done = True
         if not self._keep_alive:
-            self._connection.transport.close()
+            self.close()
 
 
 Handle = Callable[[Request, Reply], Awaitable[None]]

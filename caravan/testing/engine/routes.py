@@ -26,6 +26,7 @@ async def handle(state: State, request: Request, reply: Reply) -> None:
         reply.send(refused.status, body)
     except UnexpectedError:
         reply.send_text(500, "Internal Server Error")
+        reply.close()
 
 
 async def _answer(state: State, request: Request, reply: Reply) -> None:

@@ -140,7 +140,8 @@ class _Telling:
             text = self._ask.prompts[index // self._ask.n] + text
         used = None
         if self._ask.usage_each:
-            used = bodies.usage(self._ask.prompt_tokens, number + 1, self._cached)
+            cached = self._cached if self._ask.chat else 0
+            used = bodies.usage(self._ask.prompt_tokens, number + 1, cached)
         role = self._chunks.role(index) if self._ask.chat and number == 0 else b""
         return role + self._chunks.piece(index, text, used, each if last else None)
 

@@ -1,13 +1,17 @@
 """Requests whose answers have the same form on both engines."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 SAY = [{"role": "user", "content": "Say hello to me"}]
+PARTS = [{"role": "user", "content": [{"type": "text", "text": "Say hello to me"}]}]
 LONG = "word " * 5000
 NEVER_END = {"ignore_eos": True, "logit_bias": {"258": -100}}
-END = {"logit_bias": {"258": 100}}
+END = {"logit_bias": {"258": 100}, "min_tokens": 4, "max_tokens": 64}
 LETTERS = [*"abcdefghijklmnopqrstuvwxyz"]
+USAGE_UNWANTED = {"stream_options": {"include_usage": False}}
 USAGE_EACH = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
 
 
@@ -16,7 +20,7 @@ class Case(NamedTuple):
     path: str
     body: object = None
     """A dict goes as JSON, bytes as they are, None is a GET."""
-    headers: dict = {}
+    headers: Mapping = MappingProxyType({})
     task: str = "text"
     whole: bool = True
     """False: the fake knows a part of the keys only."""
@@ -49,23 +53,21 @@ CASES = [
     chat("chat to its limit", **NEVER_END),
     chat("chat to its end", **END),
     chat("chat to a stop", stop=LETTERS, **NEVER_END),
-    chat("chat of parts", messages=[{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]),
+    chat("chat of parts", messages=PARTS, **NEVER_END),
     chat("chat without a word", max_tokens=0),
     chat("chat with both limits", max_completion_tokens=4, max_tokens=9, **NEVER_END),
-    chat("chat with an id", rid="request-1", **NEVER_END),
     chat("chat with an unknown field", nobody_knows=1, **NEVER_END),
     chat("chat with another model", model="nobody/else", **NEVER_END),
     chat("chat streamed to its limit", stream=True, **NEVER_END),
     chat("chat streamed to its end", stream=True, **END),
-    chat("chat streamed to a stop", stream=True, stop=LETTERS, **NEVER_END),
     chat("chat streamed without a word", stream=True, max_tokens=0),
     chat("chat streamed, usage each time", stream=True, **USAGE_EACH, **NEVER_END),
-    chat("chat streamed, usage unwanted", stream=True, stream_options={"include_usage": False}),
+    chat("chat streamed, usage unwanted", stream=True, **USAGE_UNWANTED, **NEVER_END),
     completion("completion to its limit", **NEVER_END),
     completion("completion to its end", **END),
-    completion("completion to a stop", stop="e", **NEVER_END),
-    completion("completion of tokens", prompt=[65, 66, 67]),
-    completion("completion with echo", echo=True),
+    completion("completion to a stop", stop=LETTERS, **NEVER_END),
+    completion("completion of tokens", prompt=[65, 66, 67], **NEVER_END),
+    completion("completion with echo", echo=True, **NEVER_END),
     completion("completion streamed to its limit", stream=True, **NEVER_END),
     completion("completion streamed to its end", stream=True, **END),
     completion("completion streamed, usage each time", stream=True, **USAGE_EACH, **NEVER_END),

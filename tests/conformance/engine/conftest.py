@@ -12,9 +12,11 @@ FLAGS = (
     *("--max-total-tokens", "8192", "--enable-metrics", "--enable-cache-report"),
     *("--sleep-on-idle", "--constrained-json-disable-any-whitespace", "--random-seed", "1"),
     *("--tool-call-parser", "qwen", "--stream-response-default-include-usage"),
-    *("--max-running-requests", "2", "--max-queued-requests", "1"),
 )
-TASKS = {"text": (), "vectors": ("--is-embedding",)}
+TASKS = {
+    "text": ("--max-running-requests", "2", "--max-queued-requests", "1"),
+    "vectors": ("--is-embedding",),
+}
 
 real = pytest.param("sglang", marks=[pytest.mark.sglang, pytest.mark.timeout(900)])
 
@@ -81,5 +83,6 @@ def vectors(site):
 
 @pytest.fixture
 async def client():
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=300)) as client:
+    patience, fresh = aiohttp.ClientTimeout(total=300), aiohttp.TCPConnector(force_close=True)
+    async with aiohttp.ClientSession(timeout=patience, connector=fresh) as client:
         yield client

@@ -19,7 +19,9 @@ def message(body):
     said = body.get("message") if isinstance(body, dict) else None
     if said is None:
         return None
-    return "(form)" if "validation error" in said else re.sub(r"[\d.]*\d", "N", said)
+    if "validation error" in said:
+        return "(form)"
+    return re.sub(r"[\d.]*\d", "N", re.sub(r"'/[^']+'", "PATH", said))
 
 
 def answer(status, kind, data):
@@ -59,7 +61,9 @@ def lacking(wanted, found, at="$"):
     if isinstance(wanted, dict) and isinstance(found, dict):
         missing = [f"{at}.{key}" for key in found if key not in wanted]
         both = [key for key in found if key in wanted]
-        return missing + [p for key in both for p in lacking(wanted[key], found[key], f"{at}.{key}")]
+        return missing + [
+            p for key in both for p in lacking(wanted[key], found[key], f"{at}.{key}")
+        ]
     if isinstance(wanted, list) and isinstance(found, list) and wanted and found:
         return lacking(wanted[0], found[0], f"{at}[]")
     return [] if wanted == found else [f"{at}: {found} is not {wanted}"]

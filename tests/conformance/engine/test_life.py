@@ -16,6 +16,7 @@ import pytest
 
 from caravan.testing import engine as fake
 from caravan.testing.engine.flags import FLAGS
+from caravan.testing.wait import until
 from tests.conformance.engine import shapes
 from tests.conformance.engine.cases import NEVER_END, SAY
 
@@ -34,12 +35,11 @@ async def load(client, engine):
 
 
 async def until_load(client, engine, running, waiting):
-    async with asyncio.timeout(120):
-        while True:
-            found = await load(client, engine)
-            if (found["num_running_reqs"], found["num_waiting_reqs"]) == (running, waiting):
-                return found
-            await asyncio.sleep(0.05)
+    async def reached():
+        found = await load(client, engine)
+        return (found["num_running_reqs"], found["num_waiting_reqs"]) == (running, waiting)
+
+    await until(reached, 120)
 
 
 async def first_event(answer):
@@ -63,9 +63,11 @@ async def full(client, text):
 async def test_load_tells_who_runs_and_who_waits(client, full):
     before = await load(client, full)
     assert before["max_running_requests"] == 2
-    async with asyncio.timeout(60):
-        while (await load(client, full))["num_used_tokens"] <= before["num_used_tokens"]:
-            await asyncio.sleep(0.05)
+
+    async def grows():
+        return (await load(client, full))["num_used_tokens"] > before["num_used_tokens"]
+
+    await until(grows)
 
 
 async def test_a_full_queue_refuses_a_plain_request_with_503(client, full):
@@ -137,6 +139,26 @@ async def test_an_aborted_stream_says_so_and_ends_well(client, text):
     assert json.loads(usage)["choices"] == []
     assert done == "[DONE]"
     await until_load(client, text, 0, 0)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_stop_ends_an_answer_and_is_not_said(client, text, stream):
+    said = SHORT | {"temperature": 0, "max_tokens": 12}
+    async with chat(client, text, said) as answer:
+        whole = (await answer.json())["choices"][0]["message"]["content"]
+    stop = whole[4:6]
+    async with chat(client, text, said, stop=stop, stream=stream) as answer:
+        data = await answer.read()
+    bodies = [json.loads(e) for e in shapes.events(data)[:-2]] if stream else [json.loads(data)]
+    choices = [body["choices"][0] for body in bodies]
+    parts = [choice["delta" if stream else "message"].get("content") or "" for choice in choices]
+    assert "".join(parts) == whole.partition(stop)[0]
+    assert (choices[-1]["finish_reason"], choices[-1]["matched_stop"]) == ("stop", stop)
+
+
+async def test_the_id_of_a_request_becomes_that_of_its_answer(client, text):
+    async with chat(client, text, rid="mine") as answer:
+        assert (await answer.json())["id"] == "mine"
 
 
 async def test_numbers_for_prometheus_need_no_key(client, text):

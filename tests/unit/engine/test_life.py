@@ -1,6 +1,5 @@
 """How a fake engine starts and ends."""
 
-import asyncio
 import signal
 import socket
 
@@ -8,17 +7,12 @@ import aiohttp
 
 from caravan.testing.engine.answers import is_whole
 from caravan.testing.engine.process import EngineProcess
+from caravan.testing.wait import until
 
 
 async def status(client, engine, path="/health"):
     async with client.get(engine.url + path, headers=engine.auth) as answer:
         return answer.status
-
-
-async def until(true):
-    async with asyncio.timeout(60):
-        while not await true():
-            await asyncio.sleep(0.01)
 
 
 async def opened(client, engine):

@@ -64,8 +64,7 @@ async def test_who_leaves_while_waiting_takes_no_slot_along(handed_over):
     await settled()
     if handed_over:  # the slot is given to the second in the moment in which it leaves
         first.go.set()
-        while not first.task.done():
-            await asyncio.sleep(0)
+        await asyncio.wait({first.task})
     second.task.cancel()
     first.go.set()
     third.go.set()

@@ -27,7 +27,10 @@ def entry(asked: Asked, seen: Sequence[Sight], status: Status) -> DeploymentEntr
     )
 
 
-_PLACES = re.compile(r"(file://)?(?<![\w/])/[\w.+-]+(/[\w.+-]*)*|\b\d{1,3}(\.\d{1,3}){3}(:\d+)?\b")
+_PLACES = re.compile(
+    r"(file://|(?<![\w/:]))/[\w.+-]+(/[\w.+-]*)*"  # a path
+    r"|\b\d{1,3}(\.\d{1,3}){3}(:\d+)?\b"  # an address
+)
 
 
 def public(reason: str) -> str:

@@ -115,7 +115,7 @@ def _leavers(asked: Asked, want: int, seen: Sequence[Sight]) -> list[Sight]:
     new = [s for s in here if s.row.generation == asked.generation]
     old = [s for s in here if s.row.generation != asked.generation]
     successors = min(sum(s.healthy for s in new), want)
-    settled = len(here) == len(seen) and all(s.healthy for s in new)
+    settled = len(seen) == len(here) >= want and all(s.healthy for s in new)
     makes_room = asked.in_place and settled
     return [
         *_least_missed(new, len(new) - want),

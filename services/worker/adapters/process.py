@@ -31,7 +31,7 @@ class Launch(Struct, frozen=True, kw_only=True):
 
 
 class EngineProcess:
-    """A child in a session of its own.
+    """A child in a process group of its own, in its worker's session: who ends that, ends both.
 
     The kernel kills it when the thread that made it, our main one, is gone, however that came.
     """
@@ -71,7 +71,7 @@ def _spawn(launch: Launch) -> "subprocess.Popen[bytes]":
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
+            process_group=0,
             preexec_fn=die_with(os.getpid()),  # noqa: PLW1509 - no thread of ours holds a lock then
         )
     except OSError as exc:

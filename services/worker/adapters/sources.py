@@ -61,7 +61,7 @@ class Sources:
             env=self._environ,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,
+            process_group=0,
             preexec_fn=die_with(os.getpid()),
         )
         try:

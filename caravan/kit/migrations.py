@@ -1,11 +1,16 @@
 """Brings an owner's tables to the revision that this version of Caravan knows.
 
-Alembic is imported only when there is something to migrate: it costs memory for the life of the
-service. What the newest revision is, the version files themselves say.
+What the newest revision is, the version files themselves say. Alembic runs only when there is
+something to migrate, and then as a process of its own (``python -m caravan.kit.migrations``): it
+would cost the service memory for life.
 """
 
 import ast
 import importlib.util
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,13 +20,16 @@ from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, insp
 
 from caravan.kit.sql import DataTooNewError, backend
 
+_TURN = 0x6D6967726174
+"""The bytes of ``migrat``: an advisory lock beside that of the service."""
+
 log = structlog.get_logger()
 
 _STAMP = Table("caravan", MetaData(), Column("version", String, nullable=False))
 """Says which version of Caravan used the database last."""
 
 
-def bring_up(engine: Engine, migrations: str | Path, place: str) -> None:
+def bring_up(engine: Engine, url: str, migrations: str | Path, place: str) -> None:
     """Migrate to the newest revision, or refuse data that a newer version has written."""
     folder = _folder(migrations)
     known = revisions(folder)
@@ -29,9 +37,10 @@ def bring_up(engine: Engine, migrations: str | Path, place: str) -> None:
         found = _current(connection)
         if found is not None and found not in known:
             raise DataTooNewError(_too_new(connection, place))
-        if found != head(known):
-            log.info("database.migrates", place=place, found=found, wanted=head(known))
-            _upgrade(connection, folder)
+    if found != head(known):
+        log.info("database.migrates", place=place, found=found, wanted=head(known))
+        _upgrade_elsewhere(url, folder)
+    with engine.begin() as connection:
         _stamp(connection)
 
 
@@ -62,7 +71,8 @@ def run_env(metadata: MetaData) -> None:
     if connection is not None:
         _run(connection, metadata)
         return
-    with backend(context.get_x_argument(as_dictionary=True)["url"]).engine.begin() as opened:
+    given = context.get_x_argument(as_dictionary=True)["url"]
+    with backend(given).unlocked().begin() as opened:
         _run(opened, metadata)
 
 
@@ -105,14 +115,32 @@ def _current(connection: Connection) -> str | None:
     return None if found is None else str(found)
 
 
-def _upgrade(connection: Connection, folder: Path) -> None:
+def _upgrade_elsewhere(url: str, folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "caravan.kit.migrations"],
+        input=json.dumps({"url": url, "folder": str(folder)}),  # its arguments others may read
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"the migration in {folder} failed:\n{done.stderr[-4000:]}")
+
+
+def upgrade(engine: Engine, folder: Path) -> None:
+    """Run alembic on ``engine``, in one transaction."""
     from alembic import command  # noqa: PLC0415 - see above
     from alembic.config import Config  # noqa: PLC0415 - see above
 
     config = Config()
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            # One that a killed service left behind may still be at work.
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_TURN})"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
 
 
 def _stamp(connection: Connection) -> None:
@@ -136,3 +164,8 @@ def _version() -> str:
         return version("caravan")
     except PackageNotFoundError:
         return "0.0.0"
+
+
+if __name__ == "__main__":
+    asked = json.load(sys.stdin)
+    upgrade(backend(asked["url"]).unlocked(), Path(asked["folder"]))

@@ -5,10 +5,10 @@ mode) cannot be used.
 """
 
 import psycopg
-from sqlalchemy import create_engine
+from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import NullPool, QueuePool
 
 from caravan.kit.sql import LockedError
 
@@ -44,24 +44,30 @@ class Postgres:
     def unlock(self) -> None:
         """Nothing: the lock went with the connection."""
 
+    def unlocked(self) -> Engine:
+        return create_engine("postgresql+psycopg://", creator=self._plain, poolclass=NullPool)
+
     def outage(self, exc: DBAPIError) -> bool:
         broken = isinstance(exc.orig, (psycopg.OperationalError, psycopg.InterfaceError))
         return broken or exc.connection_invalidated
 
     def _connect(self) -> psycopg.Connection:
-        connection = psycopg.connect(
-            self._url,
-            connect_timeout=_CONNECT_TIMEOUT_S,
-            tcp_user_timeout=_SILENCE_MS,
-            options=_session_options(),
-            application_name="caravan",
-        )
+        connection = self._plain()
         try:
             _take_lock(connection, self.place)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _plain(self) -> psycopg.Connection:
+        return psycopg.connect(
+            self._url,
+            connect_timeout=_CONNECT_TIMEOUT_S,
+            tcp_user_timeout=_SILENCE_MS,
+            options=_session_options(),
+            application_name="caravan",
+        )
 
 
 def _session_options() -> str:

@@ -47,6 +47,10 @@ class Backend(Protocol):
 
     def unlock(self) -> None: ...
 
+    def unlocked(self) -> Engine:
+        """Return an engine for the migration, which works while the service has the lock."""
+        ...
+
     def outage(self, exc: DBAPIError) -> bool:
         """Tell whether ``exc`` means that the database is away, not that our SQL is wrong."""
         ...
@@ -59,6 +63,7 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
+        self._url = url
         self._backend = backend(url)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="database")
 
@@ -128,7 +133,7 @@ class Database:
     def _migrate(self, migrations: str | Path) -> None:
         from caravan.kit.migrations import bring_up  # noqa: PLC0415 - it imports this module
 
-        self._translated(lambda: bring_up(self._backend.engine, migrations, self.place))
+        self._translated(lambda: bring_up(self._backend.engine, self._url, migrations, self.place))
 
     def _translated(self, work: Callable[[], T]) -> T:
         try:

@@ -49,6 +49,9 @@ class Sqlite:
             os.close(self._lock)
             self._lock = None
 
+    def unlocked(self) -> Engine:
+        return self.engine  # the lock is on a file beside it
+
     def outage(self, exc: DBAPIError) -> bool:
         name = getattr(exc.orig, "sqlite_errorname", "")
         return name.removeprefix("SQLITE_").startswith(_OUTAGES)

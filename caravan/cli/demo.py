@@ -1,11 +1,10 @@
 """The demo: a small model as the deployment ``demo``, and a key for it in ``.caravan/env``."""
 
-import os
 from pathlib import Path
 
 from msgspec import Struct
 
-from caravan.cli import completions, engine, environment, examples, programs, watch
+from caravan.cli import completions, environment, examples, programs, watch
 from caravan.cli.completions import Asking
 from caravan.cli.home import Home
 from caravan.cli.output import Output
@@ -17,7 +16,6 @@ from models.smollm2 import make
 
 NAME = "demo"
 WAIT_S = 900.0
-FOLDER = "smollm2-135m-instruct"
 GONE = ("deleting", "deleted")
 AT_REST = ("stopped", "stopping")
 
@@ -70,15 +68,9 @@ def tell(out: Output, home: Home, made: Demo) -> None:
 
 
 def _model(used: programs.Engine, out: Output) -> Path:
-    folder = programs.cache(os.environ) / "models" / FOLDER
-    if used.environment is None and not (folder / "config.json").is_file():
-        raise UnavailableError(
-            f"Making the demo model needs an engine's own environment, which"
-            f" {engine.COMMAND} does not name: give --demo-source, or do without {engine.COMMAND}."
-        )
     with out.progress("Demo model: SmolLM2-135M-Instruct") as say:
         try:
-            return make.ensure(folder, used.environment or Path(), say)
+            return make.ensure(engine=used.environment, say=say)
         except make.ModelError as error:
             raise UnavailableError(str(error)) from error
 

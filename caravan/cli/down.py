@@ -7,9 +7,9 @@ import time
 from caravan.cli import running, sessions
 from caravan.cli.home import Home
 from caravan.cli.output import Output, Say
-from caravan.cli.programs import AUTH, NATS, ROUTER, SCHEDULER
+from caravan.cli.programs import AUTH, NATS, ORDER, ROUTER, SCHEDULER
 from caravan.cli.session import where
-from caravan.kit.process import alive, end
+from caravan.kit.process import end
 
 SERVICE_S = 15.0
 """For a service to end in order."""
@@ -33,6 +33,9 @@ def end_all(home: Home, out: Output, grace_s: float) -> list[str]:
 
     First whoever starts others, then workers, the router when nobody streams any more, NATS last.
     """
+    parts = (SUPERVISOR, *ORDER)
+    if not running.living(home) and not any(running.lives(home, name) for name in parts):
+        return []
     with out.progress("Ending the supervisor") as say:
         return asyncio.run(_end_all(home, say, grace_s))
 
@@ -66,7 +69,7 @@ async def _end_workers(home: Home, say: Say, grace_s: float) -> list[str]:
         )
         for instance, who in everyone.items()
     }
-    living = [instance for instance, who in everyone.items() if alive(who)]
+    living = list(running.living(home))
     deadline = time.monotonic() + grace_s
     while tasks:
         left = max(0.0, deadline - time.monotonic())

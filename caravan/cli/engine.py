@@ -3,10 +3,9 @@
 import os
 import shlex
 import shutil
-from pathlib import Path
 
 from caravan.cli.output import Output
-from caravan.cli.programs import Engine, cache
+from caravan.cli.programs import Engine
 from caravan.contracts.errors import UnavailableError
 from engines import install
 
@@ -22,14 +21,12 @@ def ensure(kind: str | None, out: Output) -> Engine:
     if command := os.environ.get(COMMAND):
         return Engine(kind=os.environ.get(KIND) or kind or "cpu", command=command)
     kind = kind or _fitting()
-    folder = cache(os.environ) / "engines"
-    target = folder / f"{kind}-{install.digest(kind)[:12]}"
     with out.progress(f"Engine: {kind}") as say:
         try:
-            program = install.ensure(kind, target, lambda line: say(line.strip()))
+            program = install.ensure(kind, say=lambda line: say(line.strip()))
         except install.InstallError as error:
             raise UnavailableError(str(error)) from error
-    return Engine(kind=kind, command=shlex.quote(str(program)), environment=Path(target))
+    return Engine(kind=kind, command=shlex.quote(str(program)), environment=install.place(kind))
 
 
 def _fitting() -> str:

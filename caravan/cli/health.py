@@ -10,7 +10,7 @@ from caravan.cli import running
 from caravan.cli.home import Context, Home
 from caravan.cli.programs import NATS, ORDER, Fate
 from caravan.cli.wire import Wire
-from caravan.contracts.errors import Problem, Refusal
+from caravan.contracts.errors import Problem, Refusal, UnavailableError
 
 PATIENCE_S = 2.0
 
@@ -57,6 +57,8 @@ def _look(home: Home, name: str, url: str, fate: Fate | None) -> Health:
 def _nats(url: str) -> str:
     try:
         Wire(url).close()
+    except UnavailableError:
+        return "it does not answer"
     except Refusal as refusal:
         return refusal.problem.message
     return ""

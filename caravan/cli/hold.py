@@ -36,8 +36,7 @@ def _path(session: Session, text: str) -> str:
 
 def _told(service: str, answer: admin.HoldAnswer) -> str:
     if answer.on_hold:
-        why = f" ({answer.reason})" if answer.reason else ""
-        return f"{service}: on hold{why}; `caravan hold --release` ends it."
+        return f"{service}: on hold, `caravan hold --release` ends it. Why: {answer.reason}"
     if answer.paths:
         return f"{service}: on hold for {', '.join(answer.paths)}."
     return f"{service}: not on hold."

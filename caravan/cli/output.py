@@ -1,16 +1,20 @@
 """Where a command's words go: results to stdout, progress and problems to stderr, JSON if asked."""
 
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from caravan.cli import tables
 from caravan.contracts.errors import Problem
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 STYLES = {
     **dict.fromkeys(("running", "ready", "serve", "active", "ok"), "green"),
@@ -19,8 +23,7 @@ STYLES = {
     **dict.fromkeys(("stopping", "deleting", "draining", "suspect", "waiting"), "yellow"),
 }
 """Colours of states; a word not known here has none."""
-_WIDE = 10_000
-"""Columns of something that is no terminal: nothing is cut or folded for it."""
+_CODES = {"bold": "1", "green": "32", "red": "31", "yellow": "33"}
 
 
 Say = Callable[[str], None]
@@ -36,9 +39,9 @@ class Output:
 
     @property
     def console(self) -> "Console":
-        """The terminal behind stdout; made when first needed, as rich takes time to import."""
+        """The terminal that stdout is; made when first needed, as rich takes time to import."""
         if self._console is None:
-            self._console = _console(sys.stdout.isatty(), stderr=False)
+            self._console = _console(stderr=False)
         return self._console
 
     def document(self, value: object) -> None:
@@ -56,21 +59,19 @@ class Output:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
 
-    def table(self, titles: Sequence[str], rows: Sequence[Sequence[str]], fold: int = -1) -> None:
-        """Write a table; the column ``fold`` gives way when the terminal is narrow."""
-        from rich.table import Table  # noqa: PLC0415 - only those who show one pay for it
-        from rich.text import Text  # noqa: PLC0415
-
-        table = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
-        for number, title in enumerate(titles):
-            gives = number == fold % len(titles)
-            table.add_column(title, no_wrap=not gives, overflow="fold", header_style="bold")
-        for row in rows:
-            table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
-        self.console.print(table)
+    def table(self, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Write a table; on a narrow terminal its last column folds, or goes."""
+        tty = sys.stdout.isatty()
+        width = shutil.get_terminal_size().columns if tty else None
+        paint = _painted if tty and "NO_COLOR" not in os.environ else lambda _, shown: shown
+        for line in tables.render(titles, rows, width, paint):
+            self.line(line)
 
     def heading(self, text: str) -> None:
         """Write a heading with an empty line before it."""
+        if not sys.stdout.isatty():
+            self.line(f"\n{text}")
+            return
         from rich.text import Text  # noqa: PLC0415
 
         self.console.print()
@@ -78,6 +79,11 @@ class Output:
 
     def pairs(self, rows: Sequence[tuple[str, str]]) -> None:
         """Write names and values, one pair a line; long values fold beside their names."""
+        if not sys.stdout.isatty():
+            longest = max(len(name) for name, _ in rows)
+            for name, value in rows:
+                self.line(f"{name:<{longest}}  {value}")
+            return
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
@@ -90,6 +96,9 @@ class Output:
 
     def paragraph(self, text: str, state: str = "") -> None:
         """Write a line that may fold between words, with a mark in the colour of ``state``."""
+        if not sys.stdout.isatty():
+            self.line(text)
+            return
         from rich.padding import Padding  # noqa: PLC0415
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
@@ -110,7 +119,7 @@ class Output:
         if self.as_json:
             yield lambda _: None
         elif sys.stderr.isatty():
-            with _console(tty=True, stderr=True).status(_plain(text), spinner="dots") as status:
+            with _console(stderr=True).status(_plain(text), spinner="dots") as status:
                 yield lambda line: status.update(_plain(line))
         else:
             yield _Changes(self.note, text)
@@ -129,6 +138,11 @@ class _Changes:
             self._note(line)
 
 
+def _painted(cell: str, shown: str) -> str:
+    code = _CODES.get("bold" if cell == "title" else STYLES.get(cell, ""))
+    return f"\x1b[{code}m{shown}\x1b[0m" if code and shown else shown
+
+
 def problem(problem: Problem, *, as_json: bool) -> None:
     """Write why a command ends without its result: one sentence, or the problem as JSON."""
     if as_json:
@@ -137,14 +151,13 @@ def problem(problem: Problem, *, as_json: bool) -> None:
         sys.stderr.write(f"caravan: {problem.message}\n")
 
 
-def _console(tty: bool, *, stderr: bool) -> "Console":  # noqa: FBT001 - of the stream itself
+def _console(*, stderr: bool) -> "Console":
     from rich.console import Console  # noqa: PLC0415 - 0.1 s that `--json` saves
 
-    options: dict[str, Any] = {"highlight": False, "stderr": stderr}
-    return Console(**options) if tty else Console(**options, width=_WIDE)
+    return Console(highlight=False, stderr=stderr)
 
 
-def _plain(text: str) -> "Any":  # noqa: ANN401 - rich's renderable
+def _plain(text: str) -> "Text":
     from rich.text import Text  # noqa: PLC0415
 
     return Text(text)

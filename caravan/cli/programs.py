@@ -79,8 +79,8 @@ class Site(Struct, frozen=True, kw_only=True):
     cache: Path
 
 
-def plan(site: Site, engine: Engine) -> Plan:
-    """Return the programs of a platform."""
+def plan(site: Site, engine: Engine, environ: Mapping[str, str]) -> Plan:
+    """Return the programs of a platform; ``SCHEDULER_CLUSTER`` of ``environ`` may name Nomad."""
     home, ports = site.home, site.ports
     own = [Program(name=NATS, command=site.nats_command)] if site.nats_command else []
     common = {"NATS_URL": site.nats_url, "HOST": HOST}
@@ -89,7 +89,7 @@ def plan(site: Site, engine: Engine) -> Plan:
         **common,
         "PORT": str(ports.scheduler),
         "DATABASE_URL": _database(home, SCHEDULER),
-        "CLUSTER": "process",
+        "CLUSTER": environ.get("SCHEDULER_CLUSTER", "process"),
         "INSTANCES_DIR": str(home.instances),
         "ENGINE_COMMAND": engine.command,
         "ENGINE_KIND": engine.kind,
@@ -109,12 +109,6 @@ def plan(site: Site, engine: Engine) -> Plan:
 def url(port: int) -> str:
     """Return the address of a port of this machine."""
     return f"http://{HOST}:{port}"
-
-
-def cache(environ: Mapping[str, str]) -> Path:
-    """Return the folder of engines and models, shared by homes."""
-    named = environ.get("CARAVAN_CACHE")
-    return Path(named).expanduser().absolute() if named else Path.home() / ".cache" / "caravan"
 
 
 def _service(name: str, port: int, settings: dict[str, str]) -> Program:

@@ -57,6 +57,11 @@ def workers(home: Home) -> dict[str, Identity]:
     return found
 
 
+def living(home: Home) -> dict[str, Identity]:
+    """Return the workers that run on this machine now, by instance."""
+    return {instance: who for instance, who in workers(home).items() if alive(who)}
+
+
 @contextmanager
 def claimed(home: Home) -> Iterator[int | None]:
     """Hold the home's lock; give its descriptor, or None when a supervisor holds it.

@@ -28,9 +28,13 @@ def show(asked: argparse.Namespace, out: Output) -> None:
     _head(out, one)
     _instances(out, one)
     out.heading("How to call it")
-    out.line(f"Address         POST {endpoint}")
-    out.line(f"Authentication  {AUTH_METHOD}")
-    out.line("                `caravan keys create` makes a key: keep it on your servers only.")
+    out.pairs(
+        [
+            ("Address", f"POST {endpoint}"),
+            ("Authentication", AUTH_METHOD),
+            ("API key", "`caravan keys create` makes one: keep it on your servers only."),
+        ]
+    )
     for language, text in calls.items():
         out.heading(language)
         out.line(text)
@@ -60,13 +64,15 @@ def _instances(out: Output, one: admin.Deployment) -> None:
         return
     out.heading("Instances")
     for truth in one.truth:
-        out.paragraph(truth.text or line(truth), "ready" if truth.ready else truth.worker)
+        out.paragraph(line(truth), "ready" if truth.ready else truth.worker)
 
 
 def line(truth: admin.TruthLine) -> str:
     """Return what is known of an instance in one line."""
+    if truth.text:
+        return f"{truth.instance}: {truth.text}"
     words = [
-        f"{truth.instance} (generation {truth.generation})",
+        f"{truth.instance}: generation {truth.generation}",
         f"cluster {truth.cluster}",
         f"worker {truth.worker}",
         f"routers {truth.routers}",

@@ -14,6 +14,7 @@ from caravan.cli.programs import AUTH, NATS, ROUTER, SCHEDULER, Engine, Ports
 from caravan.cli.session import Where
 from caravan.cli.wire import Wire
 from caravan.kit.process import identity
+from engines import install
 
 NATS_PORT, ROUTER_PORT = 4222, 8000
 
@@ -36,7 +37,7 @@ def begin(
         ports=chosen,
         nats_url=foreign or f"nats://{programs.HOST}:{chosen.nats}",
         nats_command=nats,
-        cache=programs.cache(os.environ),
+        cache=install.cache(),
     )
     context = _context(where, used, known.tenant if known else "")
     _supervise(home, lock)
@@ -45,7 +46,7 @@ def begin(
 
 def _context(site: programs.Site, used: Engine, tenant: str) -> Context:
     """Write down the plan for the supervisor and the context for commands."""
-    plan = programs.plan(site, used)
+    plan = programs.plan(site, used, os.environ)
     urls = {one.name: one.url for one in plan.programs if one.url}
     context = Context(
         nats_url=site.nats_url,

@@ -13,7 +13,6 @@ from caravan.cli.output import Output
 from caravan.cli.session import Session, Where, connect, where
 from caravan.contracts import admin, topology
 from caravan.contracts.errors import Refusal, UnavailableError
-from caravan.kit.process import alive
 
 NOT_READY = 3
 
@@ -25,7 +24,7 @@ def status(asked: argparse.Namespace, out: Output) -> int:
     if context is None or (place.nats_url and place.nats_url != context.nats_url):
         return _remote(place, out)
     parts = health.look(place.home, context)
-    workers = [name for name, who in running.workers(place.home).items() if alive(who)]
+    workers = list(running.living(place.home))
     supervised = running.lives(place.home, "supervisor") is not None
     well = supervised and all(one.state == "ready" for one in parts)
     if out.as_json:

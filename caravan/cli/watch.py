@@ -10,7 +10,7 @@ from caravan.contracts.errors import UnavailableError
 EVERY_S = 0.3
 FAILED_LOOKS = 3
 """So many looks in a row at ``failed`` before the wait gives up: the state may be the old one."""
-SETTLED = ("running", "stopped", "asleep", "deleted")
+SETTLED = ("stopped", "asleep", "deleted")
 
 
 def reached(session: Session, out: Output, name: str, timeout_s: float) -> admin.Deployment:
@@ -44,12 +44,17 @@ def reached(session: Session, out: Output, name: str, timeout_s: float) -> admin
 
 def settled(one: admin.Deployment) -> bool:
     """Tell whether nothing is on its way any more."""
-    return one.state in SETTLED and (one.state != "running" or one.ready >= one.instances)
+    if one.state == "running":  # more than were asked for are still being drained
+        return one.ready == len(one.truth) == one.instances
+    return one.state in SETTLED
 
 
 def line(one: admin.Deployment) -> str:
     """Return how far it is in one line."""
-    said = f"{one.name}: {one.state}, {one.ready} of {one.instances} ready"
+    leaving = sum(truth.verdict == "drain" for truth in one.truth)
+    count = f"{one.ready} of {one.instances} ready" if one.instances else f"{one.ready} left"
+    said = f"{one.name}: {one.state}, {count}"
+    said += f", {leaving} being drained" if leaving else ""
     waits = [truth for truth in one.truth if not truth.ready and truth.verdict != "drain"]
     return f"{said} · {waits[0].text or waits[0].reason}" if waits else said
 

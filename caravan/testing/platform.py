@@ -6,9 +6,8 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,12 +19,12 @@ from caravan.cli.home import Context, Home
 from caravan.contracts import admin, topology
 from caravan.kit.bus import Bus
 from caravan.kit.process import Identity, alive, ended
+from caravan.testing.wait import until
 
 FAKE_ENGINE = shlex.join([sys.executable, "-m", "caravan.testing.engine"])
 PATIENCE_S = 90.0
 """For whatever is waited for; a busy machine is slow."""
 _OURS = ("CARAVAN_", "OPENAI_")
-_TINY = Path(__file__).parents[2] / "models" / "tiny-random" / "make.py"
 
 
 class Ran(Struct, frozen=True):
@@ -189,9 +188,12 @@ class Platform:
 
         async def there() -> bool:
             seen.append(await self.deployment(name))
-            return seen[-1].state == state and ready in (None, seen[-1].ready)
+            return seen[-1].state == state and ready in {None, seen[-1].ready}
 
-        await until(there, f"{name} is {state}", timeout_s=timeout_s, tell=lambda: str(seen[-1:]))
+        try:
+            await until(there, timeout_s)
+        except TimeoutError:
+            raise AssertionError(f"{name} is not {state}, ready {ready}: {seen[-1:]}") from None
         return seen[-1]
 
     # --- its processes
@@ -205,8 +207,12 @@ class Platform:
 
     def workers(self) -> dict[str, Identity]:
         """Return the live workers by instance."""
-        found = running.workers(self.home)
-        return {instance: who for instance, who in found.items() if alive(who)}
+        return running.living(self.home)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether workers are processes of this machine, which ``workers`` sees."""
+        return self.environ.get("SCHEDULER_CLUSTER", "process") == "process"
 
     def engines(self) -> dict[str, list[Identity]]:
         """Return what each live worker has started, by instance."""
@@ -223,37 +229,9 @@ class Platform:
 
     async def replaced(self, name: str, former: Identity) -> Identity:
         """Return who runs as ``name`` in place of ``former``."""
-        await until(
-            lambda: (who := running.lives(self.home, name)) is not None and who != former,
-            f"another {name} runs",
-        )
+        await until(lambda: running.lives(self.home, name) not in {None, former}, PATIENCE_S)
         return self.process(name)
 
     def log(self, name: str) -> str:
         """Return all that a service has printed."""
         return self.home.log(name).read_text(errors="replace")
-
-
-async def until(
-    condition: Callable[[], bool | Awaitable[bool]],
-    what: str,
-    *,
-    timeout_s: float = PATIENCE_S,
-    tell: Callable[[], str] = str,
-) -> None:
-    """Wait until ``condition`` holds; fails with ``what`` was waited for, and ``tell()``."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        holds = condition()
-        if holds if isinstance(holds, bool) else await holds:
-            return
-        if time.monotonic() >= deadline:
-            raise AssertionError(f"not within {timeout_s:.0f} s: {what} {tell()}")
-        await asyncio.sleep(0.05)
-
-
-def tiny_model(folder: Path) -> Path:
-    """Return ``folder``, made a model of random weights that any engine loads, in two seconds."""
-    if not (folder / "config.json").is_file():
-        subprocess.run([sys.executable, str(_TINY), str(folder)], check=True, capture_output=True)  # noqa: S603 - our own program
-    return folder

@@ -12,7 +12,7 @@ from caravan.cli import running, supervisor
 from caravan.cli.home import Home
 from caravan.cli.programs import Plan, Program
 from caravan.kit.process import alive, end, identity
-from caravan.testing.platform import until
+from caravan.testing.wait import until
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
 
@@ -41,7 +41,7 @@ async def supervise(home, **commands):
 
 async def lives(home, name, *, instead_of=None):
     """Return who runs as ``name``, waiting for it."""
-    await until(lambda: running.lives(home, name) not in {None, instead_of}, f"{name} runs")
+    await until(lambda: running.lives(home, name) not in {None, instead_of})
     return running.lives(home, name)
 
 
@@ -53,7 +53,7 @@ async def test_what_dies_is_started_again_and_the_others_stay(home):
 
     assert await lives(home, "a", instead_of=a) != a
     assert running.lives(home, "b") == b
-    await until(lambda: running.fates(home).programs["a"].running, "its start is noted")
+    await until(lambda: running.fates(home).programs["a"].running)
     process.terminate()
     await process.wait()
 
@@ -61,9 +61,9 @@ async def test_what_dies_is_started_again_and_the_others_stay(home):
 async def test_how_it_ended_and_how_often_is_noted(home):
     process = await supervise(home, a=[sys.executable, "-c", "raise SystemExit(3)"])
 
-    await until(lambda: _failures(home, "a") >= 2, "it failed twice")
+    await until(lambda: _failures(home, "a") >= 2)
 
-    await until(lambda: running.fates(home).programs["a"].how == "ended with 3", "how is noted")
+    await until(lambda: running.fates(home).programs["a"].how == "ended with 3")
     process.terminate()
     await process.wait()
 
@@ -76,7 +76,7 @@ async def test_the_next_supervisor_takes_over_what_a_killed_one_left(home):
     assert alive(a)
 
     second = await supervise(home, a=SLEEPER)
-    await until(lambda: "a" in running.fates(home).programs, "it is noted")
+    await until(lambda: "a" in running.fates(home).programs)
 
     assert running.lives(home, "a") == a
     os.kill(a.pid, signal.SIGKILL)

@@ -44,6 +44,17 @@ class Site:
         """Return a context that gives a cluster as a new scheduler sees it."""
         raise NotImplementedError
 
+    @contextlib.asynccontextmanager
+    async def keeping(self, cluster):
+        """Have ``cluster`` run inside; what runs on it lives on after."""
+        running = asyncio.create_task(cluster.run())
+        try:
+            yield
+        finally:
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+
     def spec(self, instance, *orders, name="test", drain_s=30.0, **more):
         args = ["--pids", str(self.pids), *orders]
         fields = {"generation": 1, "task": "text-generation", "source": "file:///none", **more}
@@ -75,13 +86,8 @@ class ProcessSite(Site):
     @contextlib.asynccontextmanager
     async def opened(self):
         cluster = ProcessCluster(self.folder / "instances", command(), {}, pace=self.pace)
-        running = asyncio.create_task(cluster.run())
-        try:
+        async with self.keeping(cluster):
             yield cluster
-        finally:
-            running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
 
     another = """
 import sys, msgspec
@@ -123,13 +129,8 @@ class NomadSite(Site):
     @contextlib.asynccontextmanager
     async def opened(self):
         cluster = nomad_cluster(self.agent.address, self.terms)
-        running = asyncio.create_task(cluster.run())
-        try:
+        async with self.keeping(cluster):
             yield cluster
-        finally:
-            running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
 
     another = """
 import sys, msgspec
@@ -181,6 +182,19 @@ async def until(cluster, holds, what="it"):
         change.cancel()
         await asyncio.gather(change, return_exceptions=True)
         await changes.aclose()
+
+
+async def eventually(holds):
+    """Return what ``holds`` gives, maybe after waiting, as soon as that is true."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        given = holds()
+        if asyncio.iscoroutine(given):
+            given = await given
+        if given:
+            return given
+        assert time.monotonic() < deadline, "it did not come"
+        await asyncio.sleep(0.05)
 
 
 def in_state(instance, state):

@@ -3,10 +3,12 @@
 Its orders are the engine_args of its spec: ``--pids DIR`` (a file per life, named
 ``<instance>.<pid>``), ``--die N`` (at once, with status N), ``--deaf`` (ignores SIGTERM),
 ``--slow SECONDS`` (ends so long after SIGTERM), ``--print N`` (numbered lines), ``--child`` (leaves
-a deaf child behind). SIGUSR1 makes it exit with status 3.
+a deaf child behind), ``--lock`` (holds the lock of its folder, as a worker does). SIGUSR1 makes
+it exit with status 3.
 """
 
 import argparse
+import fcntl
 import json
 import os
 import signal
@@ -18,6 +20,8 @@ from pathlib import Path
 def main():
     spec = json.loads(os.environ["WORKER_SPEC"])
     orders = parsed(spec["engine_args"])
+    if orders.lock:
+        hold()
     Path(orders.pids, f"{spec['instance']}.{os.getpid()}").touch()
     for number in range(orders.print):
         sys.stdout.write(f"line {number}\n")
@@ -31,11 +35,21 @@ def main():
     live(orders)
 
 
+def hold():
+    lock = os.open(Path(os.environ["WORKER_FOLDER"], "lock"), os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(75)
+
+
 def live(orders):
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
     sys.stdout.write("lives\n")
     sys.stdout.flush()
     while (got := signal.sigwait({signal.SIGTERM, signal.SIGUSR1})) == signal.SIGTERM:
+        sys.stdout.write("told\n")
+        sys.stdout.flush()
         if not orders.deaf:
             time.sleep(orders.slow)
             sys.stdout.write("ended in order")  # half a line: the last one of a log
@@ -49,6 +63,7 @@ def parsed(args):
     parser.add_argument("--pids", required=True)
     parser.add_argument("--die", type=int, default=0)
     parser.add_argument("--deaf", action="store_true")
+    parser.add_argument("--lock", action="store_true")
     parser.add_argument("--child", action="store_true")
     parser.add_argument("--slow", type=float, default=0.0)
     parser.add_argument("--print", type=int, default=0)

@@ -11,7 +11,7 @@ import pytest
 from caravan.contracts.errors import InvalidRequestError
 from services.scheduler.core.cluster import Mark
 from services.scheduler.core.errors import ClusterRefusedError, InstanceNotFoundError
-from tests.conformance.cluster_sites import in_state, ref, runs, until
+from tests.conformance.cluster_sites import eventually, in_state, ref, runs, until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -117,7 +117,7 @@ async def test_a_log_is_followed_by_its_cursor(site, cluster):
     await cluster.stop(ref("i-aaaaaa"))
     await until(cluster, in_state("i-aaaaaa", "ended"))
     rest = await cluster.logs(ref("i-aaaaaa"), tail.cursor)
-    assert rest.lines == ["ended in order"]
+    assert rest.lines == ["told", "ended in order"]
     assert (await cluster.logs(ref("i-aaaaaa"), rest.cursor)).lines == []
 
 
@@ -191,9 +191,8 @@ async def test_a_scheduler_that_is_killed_leaves_its_instances_to_the_next(site)
     killed = await asyncio.create_subprocess_exec(
         sys.executable, "-c", code, site.orders(site.spec("i-aaaaaa"))
     )
-    while not (pids := site.running("i-aaaaaa")):
-        assert killed.returncode is None
-        await asyncio.sleep(0.05)
+    pids = await eventually(lambda: site.running("i-aaaaaa"))
+    assert killed.returncode is None
     killed.kill()
     await killed.wait()
     async with site.opened() as cluster:
@@ -257,6 +256,5 @@ async def started(site, cluster, instance):
             return False
 
     await until(cluster, lambda _: site.running(instance))
-    while not await printed():  # noqa: ASYNC110 - what is printed is no event of the cluster's
-        await asyncio.sleep(0.05)
+    await eventually(printed)
     return site.running(instance)

@@ -17,11 +17,12 @@ V = TypeVar("V", bound=Struct)
 
 
 class Exit(Struct, frozen=True, kw_only=True):
-    """What a worker leaves behind in ``exit.json`` when it gives up."""
+    """What a worker leaves behind in ``exit.json`` when it ends."""
 
     reason: str = ""
-    last_lines: list[str] = []
     at: float = 0.0
+    code: str = ""
+    """Empty when nothing was wrong: it was asked to end."""
 
 
 class Folder:

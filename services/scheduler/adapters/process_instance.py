@@ -84,7 +84,7 @@ class Instance:
             return
         await end_session(worker, self.folder.path)
         left = self.folder.exit()
-        if left is not None and left.reason:
+        if left is not None and left.code:
             self._note_failure(left.reason, left.at or time.time())
         else:
             reason = "it was not running when the scheduler started"
@@ -129,7 +129,12 @@ class Instance:
             await asyncio.gather(watched, asked, return_exceptions=True)
 
     async def _end(self, worker: Identity) -> None:
-        in_order = await end(worker, max(0.0, self._life.kill_at - time.time()))
+        patience_s = max(0.0, self._life.kill_at - time.time())
+        if self._life.told:
+            in_order = await _ends_by_itself(worker, patience_s)
+        else:
+            self._note(process_life.told(self._life))
+            in_order = await end(worker, patience_s)
         await end_session(worker, self.folder.path)
         exit_status(worker.pid)
         self._note(process_life.gone(self._life, time.time()))
@@ -168,3 +173,13 @@ class Instance:
         self.folder.save(life)
         self._life = life
         self._changed()
+
+
+async def _ends_by_itself(worker: Identity, patience_s: float) -> bool:
+    """Return whether it did; it is killed when its time is over."""
+    try:
+        async with asyncio.timeout(patience_s):
+            await ended(worker)
+    except TimeoutError:
+        return await end(worker, 0.0)
+    return True

@@ -39,6 +39,8 @@ class Life(Struct, frozen=True, kw_only=True):
     reason: str = ""
     kill_at: float = 0.0
     """Set when it was asked to stop: SIGKILL follows then. It is never started again."""
+    told: bool = False
+    """Whether the worker got its SIGTERM: a second one would mean *at once*."""
 
     @property
     def worker(self) -> Identity | None:
@@ -77,6 +79,11 @@ def asked_to_stop(life: Life, now: float, grace_s: float) -> Life:
     if life.kill_at:
         return life
     return replace(life, kill_at=now + grace_s, since=now, next_try_at=0.0)
+
+
+def told(life: Life) -> Life:
+    """Return the life whose worker gets its SIGTERM now."""
+    return replace(life, told=True)
 
 
 def gone(life: Life, now: float) -> Life:

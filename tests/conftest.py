@@ -8,6 +8,8 @@ import pytest
 from caravan.kit.bus import Bus
 from caravan.testing import nats
 
+pytest_plugins = ["tests.postgres_server"]
+
 
 @pytest.fixture
 def free_port():

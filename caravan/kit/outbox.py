@@ -116,7 +116,9 @@ async def relay(db: Database, bus: Bus, owner: str, wake: asyncio.Event) -> None
                     log.warning("relay.waits", reason=exc.problem.message)
                 failing = True
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(wake.wait(), _RETRY_S if failing else _LOOK_AGAIN_S)
+                # Not wait_for: before Python 3.12 it loses a cancellation that meets a wake-up.
+                async with asyncio.timeout(_RETRY_S if failing else _LOOK_AGAIN_S):
+                    await wake.wait()
     finally:
         end()
 

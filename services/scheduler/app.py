@@ -76,7 +76,8 @@ class Moves:
     async def wait(self, timeout_s: float) -> None:
         """Wait until something is written, ``timeout_s`` at most."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._next.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._next.wait()
 
 
 async def serve(settings: Settings, stopping: asyncio.Event) -> None:

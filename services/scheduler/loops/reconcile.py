@@ -64,13 +64,19 @@ class Reconciler:
         self._again = False
 
     async def run(self, wake: asyncio.Event) -> None:
-        """Go round for ever: on every event, when something falls due, and as a fallback."""
-        while True:
+        """Go round for ever: on every event, when something falls due, and as a fallback.
+
+        Until cancelled; what is called may swallow that (``asyncio.wait_for`` before Python 3.12
+        does when it comes together with an answer), so the task itself is asked, too.
+        """
+        task = asyncio.current_task()
+        while task is None or not task.cancelling():
             wake.clear()
             wait_s = await self.round()
             await asyncio.sleep(GAP_S)
             with suppress(TimeoutError):
-                await asyncio.wait_for(wake.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await wake.wait()
 
     async def round(self) -> float:
         """Bring everything one step nearer; return after how many seconds the next step is due."""

@@ -5,26 +5,106 @@
 # What you change for your cluster stands in the task; keep the job's id, `update`, `restart`, `reschedule`
 # and the names of group and task as they are.
 
-variable "job" { type = string }
-variable "model" { type = string }
-variable "instance" { type = string }
-variable "generation" { type = number }
-variable "installation" { type = string }
-variable "environment" { type = map(string) }
-variable "command" { type = list(string) }
-variable "kill_timeout" { type = string }
-variable "first_delay" { type = string }
-variable "max_delay" { type = string }
-variable "driver" { type = string }
-variable "image" { type = string }
-variable "host_network" { type = string }
-variable "datacenters" { type = list(string) }
-variable "node_pool" { type = string }
-variable "priority" { type = number }
-variable "cpu_mhz" { type = number }
-variable "memory_mib" { type = number }
-variable "gpus" { type = number }
-variable "links" { type = list(object({ label = string, url = string })) }
+# The scheduler gives every one of these; the values here only let `nomad job validate` read the file.
+variable "job" {
+  type    = string
+  default = "caravan-u-000000000000-example"
+}
+
+variable "model" {
+  type    = string
+  default = "u-000000000000/example"
+}
+
+variable "instance" {
+  type    = string
+  default = "i-aaaaaa"
+}
+
+variable "generation" {
+  type    = number
+  default = 1
+}
+
+variable "installation" {
+  type    = string
+  default = "example"
+}
+
+variable "environment" {
+  type    = map(string)
+  default = {}
+}
+
+variable "command" {
+  type    = list(string)
+  default = ["/opt/caravan/bin/python", "-m", "services.worker"]
+}
+
+variable "kill_timeout" {
+  type    = string
+  default = "150s"
+}
+
+variable "first_delay" {
+  type    = string
+  default = "5s"
+}
+
+variable "max_delay" {
+  type    = string
+  default = "5m"
+}
+
+variable "driver" {
+  type    = string
+  default = "raw_exec"
+}
+
+variable "image" {
+  type    = string
+  default = ""
+}
+
+variable "host_network" {
+  type    = string
+  default = "default"
+}
+
+variable "datacenters" {
+  type    = list(string)
+  default = ["*"]
+}
+
+variable "node_pool" {
+  type    = string
+  default = "default"
+}
+
+variable "priority" {
+  type    = number
+  default = 50
+}
+
+variable "cpu_mhz" {
+  type    = number
+  default = 1000
+}
+
+variable "memory_mib" {
+  type    = number
+  default = 4096
+}
+
+variable "gpus" {
+  type    = number
+  default = 0
+}
+
+variable "links" {
+  type    = list(object({ label = string, url = string }))
+  default = []
+}
 
 job "worker" {
   id          = var.job

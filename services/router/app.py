@@ -126,20 +126,21 @@ async def _open(
         url = f"http://{settings.host}:{server.port}"
         log.info("router.serving", url=url)
         async with asyncio.TaskGroup() as group:
-            asking = group.create_task(_answer_status(bus, reporter, url))
+            asking = group.create_task(_answer_status(bus, reporter, url, stopping))
             await stopping.wait()
             asking.cancel()
         log.info("router.leaving")
 
 
-async def _answer_status(bus: Bus, reporter: Reporter, url: str) -> None:
+async def _answer_status(bus: Bus, reporter: Reporter, url: str, stopping: asyncio.Event) -> None:
     async def status(_: Call, __: RouterStatusRequest) -> RouterStatus:
         return reporter.status(url)
 
-    while True:
+    # Cancelled at the end, which nats-py may swallow: so it looks at ``stopping`` too.
+    while not stopping.is_set():
         try:
             async with serving(bus, "router", {topology.ROUTER_STATUS: status}, each=True):
-                await asyncio.Event().wait()
+                await stopping.wait()
         except (UnavailableError, nats.errors.Error, TimeoutError, OSError) as exc:
             log.warning("router.status_unanswered", error=str(exc))
             await asyncio.sleep(1)

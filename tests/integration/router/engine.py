@@ -140,6 +140,7 @@ class Engine:
 
     async def _watch(self, reader, connection):
         """Set ``gone`` when the other side closes; a request is never sent ahead of its turn."""
-        while not reader.at_eof() and reader.exception() is None:
+        # Reading would take a byte of the next request, so this looks.
+        while not reader.at_eof() and reader.exception() is None:  # noqa: ASYNC110 - no event for it
             await asyncio.sleep(0.005)
         connection.gone.set()

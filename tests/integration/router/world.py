@@ -82,15 +82,13 @@ class World:
 
     async def deploy(self, path=MODEL, instances=(), **fields):
         """Write a deployment with a verdict per instance."""
-        verdicts = (
-            dict(instances) if isinstance(instances, dict) else dict.fromkeys(instances, "serve")
-        )
+        words = instances if isinstance(instances, dict) else dict.fromkeys(instances, "serve")
         entry = DeploymentEntry(
             **{
                 "task": "text-generation",
                 "generations": [1],
                 "state": "running",
-                "verdicts": {name: Verdict(word=word) for name, word in verdicts.items()},
+                "verdicts": {name: Verdict(word=word) for name, word in words.items()},
                 "created_at": 1733724462.0,
             }
             | fields
@@ -119,7 +117,7 @@ class World:
         await records.put(self._buckets["instances"], key, record)
 
     async def serving(self, *engines, path=MODEL, **fields):
-        """One key, one deployment, one instance per engine (i-aaaaaa, i-bbbbbb, …), and a router."""
+        """One key, one deployment, an instance per engine (i-aaaaaa, i-bbbbbb …), and a router."""
         named = {f"i-{'abcdefgh'[n] * 6}": engine for n, engine in enumerate(engines)}
         await self.key()
         await self.deploy(path, list(named), **fields)
@@ -170,9 +168,9 @@ class World:
 
     @contextlib.asynccontextmanager
     async def post(self, data, path=CHAT, secret=SECRET, headers=None, **more):
-        """POST; ``data`` may be an object or bytes."""
+        """POST; ``data`` may be a dict, or what aiohttp takes."""
         auth = {"authorization": f"Bearer {secret}"} if secret else {}
-        raw = data if isinstance(data, bytes) else msgspec.json.encode(data)
+        raw = msgspec.json.encode(data) if isinstance(data, dict) else data
         async with self.http.post(
             self.base + path, data=raw, headers=auth | (headers or {}), **more
         ) as response:

@@ -1,0 +1,124 @@
+"""Who may ask: 401 only when it is certain, 404 for what belongs to others."""
+
+import time
+
+import pytest
+
+from caravan.contracts import keys
+from tests.integration.router.world import MODEL, SECRET, TENANT, body, eventually
+
+OTHER_SECRET = keys.mint(2**254 + 99)
+OTHER_TENANT = "u-000000000001"
+GONE = [{"state": "revoked"}, {"expires_at": 1.0}, {"state": "frozen-by-a-newer-auth"}]
+
+
+@pytest.mark.parametrize("header", [None, "", "Basic abc", "Bearer", "Bearer sk-x", SECRET])
+async def test_a_missing_or_malformed_key_is_401(world, engine, header):
+    await world.serving(engine)
+
+    status, error = await world.refused(
+        body(), secret=None, headers={"authorization": header} if header is not None else {}
+    )
+
+    assert (status, error["type"], error["code"]) == (
+        401,
+        "invalid_request_error",
+        "invalid_api_key",
+    )
+
+
+async def test_a_mistyped_key_is_401_without_a_look_up(world, engine, nats_server):
+    await world.serving(engine)
+    await nats_server.stop()
+    wrong = SECRET[:-8] + ("x" if SECRET[-8] != "x" else "y") + SECRET[-7:]
+
+    assert (await world.refused(body(), secret=wrong))[0] == 401
+
+
+@pytest.mark.parametrize("fields", GONE, ids=str)
+async def test_a_key_that_may_not_be_used_any_more_is_401(world, engine, fields):
+    await world.serving(engine)
+    await world.key(OTHER_SECRET, id="k-2", **fields)
+
+    status, error = await world.refused(body(), secret=OTHER_SECRET)
+
+    assert (status, error["code"]) == (401, "invalid_api_key")
+    assert OTHER_SECRET not in error["message"]
+
+
+async def test_a_key_expires_while_the_router_runs(world, engine):
+    await world.serving(engine)
+    await world.key(OTHER_SECRET, id="k-2", expires_at=time.time() + 3)
+    assert (await world.asked(body(), secret=OTHER_SECRET))[0] == 200
+
+    async def expired():
+        return (await world.asked(body(), secret=OTHER_SECRET))[0] == 401
+
+    await eventually(expired)
+
+
+async def test_a_revoked_key_is_refused_as_soon_as_the_bucket_has_it(world, engine):
+    await world.serving(engine)
+    assert (await world.asked(body()))[0] == 200
+    await world.key(state="revoked")
+
+    async def refused():
+        return (await world.asked(body()))[0] == 401
+
+    await eventually(refused)
+
+
+async def test_a_well_formed_key_that_nobody_made_is_401(world, engine):
+    await world.serving(engine)
+
+    assert (await world.refused(body(), secret=OTHER_SECRET))[0] == 401
+
+
+async def test_a_key_that_cannot_be_looked_up_is_503_never_401(world, engine, nats_server):
+    await world.serving(engine)
+    await nats_server.stop()
+
+    async def unavailable():
+        status, headers, found = await world.asked(body(), secret=OTHER_SECRET)
+        assert status == 503
+        assert int(headers["retry-after"]) >= 1
+        return found["error"]["code"] == "unavailable"
+
+    await eventually(unavailable)
+    assert (await world.asked(body()))[0] == 200
+
+
+async def test_look_ups_are_bounded_per_client_and_the_rest_is_503(world, engine):
+    await world.serving(engine)
+    found = [(await world.refused(body(), secret=keys.mint(1000 + n)))[0] for n in range(40)]
+
+    assert found[0] == 401
+    assert found[-1] == 503
+    assert set(found) == {401, 503}
+    assert (await world.asked(body()))[0] == 200
+
+
+async def test_another_tenants_model_does_not_exist(world, engine):
+    await world.serving(engine)
+    await world.key(OTHER_SECRET, id="k-2", tenant=OTHER_TENANT)
+
+    status, error = await world.refused(body(), secret=OTHER_SECRET)
+
+    assert (status, error["code"], error["param"]) == (404, "model_not_found", "model")
+    assert engine.requests == []
+
+
+@pytest.mark.parametrize("scope", [f"{TENANT}/else", "else"])
+async def test_a_model_outside_the_keys_scopes_does_not_exist(world, engine, scope):
+    await world.serving(engine)
+    await world.key(OTHER_SECRET, id="k-2", scopes=[scope])
+
+    assert (await world.refused(body(), secret=OTHER_SECRET))[1]["code"] == "model_not_found"
+
+
+@pytest.mark.parametrize("scope", [MODEL, "test"])
+async def test_a_scope_is_a_model_id_or_a_bare_name(world, engine, scope):
+    await world.serving(engine)
+    await world.key(OTHER_SECRET, id="k-2", scopes=[scope])
+
+    assert (await world.asked(body(), secret=OTHER_SECRET))[0] == 200

@@ -20,7 +20,6 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True, tag="view-copy.v1"):
     created: str
     sequence: int
     stamp: int
-    floor: int
     epoch: int
     complete: bool
     """Whether the view was ever complete."""
@@ -28,7 +27,6 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True, tag="view-copy.v1"):
     """When NATS last said that nothing was missing, seconds since the epoch."""
     entries: dict[str, tuple[int, int, msgspec.Raw]]
     """Revision, server's time and value by key."""
-    kept: list[str] = []
 
 
 def save(path: Path, copy: Copy) -> None:

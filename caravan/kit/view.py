@@ -3,7 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, ItemsView
+from collections.abc import Callable, ItemsView, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -27,7 +28,7 @@ from caravan.kit.wire import decode, decoder
 V = TypeVar("V")
 log = structlog.get_logger()
 
-HEARTBEAT_S = 2.0
+HEARTBEAT_S = 3.0
 SAVE_EVERY_S = 1.0
 RETRY_S = 1.0
 
@@ -42,9 +43,9 @@ class View(Generic[V]):
     Guaranteed: ``changed`` is called once per change, in the order of the stream, from the event
     loop, and must not block; values between two that a view did not hear in time are skipped;
     after a replay nothing is left that was deleted or had expired meanwhile. ``heard`` is told of
-    every write with its revision, also when the value is the same (a lease renewed), and in a
-    replay again. A stream that was
-    made anew, or whose end was lost, deletes nothing by itself: entries that it does not name stay
+    every write with its revision, also when the value is the same (a lease renewed), and again in
+    each replay. A stream that was made anew, or whose end was lost, deletes nothing by itself:
+    entries that it does not name stay
 
     - with ``Missing.OWNER`` (buckets whose owner writes ``_complete``) until the owner says there
       that it has compared this very stream; until then the view is not confirmed,
@@ -163,7 +164,7 @@ class View(Generic[V]):
             return self.get(key)
         if self._keys not in {">", key}:
             return value  # taken in, it would never change again
-        self._table.answer(key, value, found.seq or 0)
+        self._table.answer(key, value, found.seq or 0, _stamp(found.headers or {}))
         return value if self._table.replaying else self.get(key)
 
     async def run(self) -> None:
@@ -285,8 +286,7 @@ class View(Generic[V]):
         if copy is None:
             return
         table = self._table
-        table.created, table.sequence, table.stamp = copy.created, copy.sequence, copy.stamp
-        table.floor, table.epoch = copy.floor, copy.epoch
+        table.start_from(copy.created, copy.sequence, copy.stamp, copy.epoch)
         self.complete = copy.complete
         self._heard_at = time.monotonic() - max(0.0, time.time() - copy.heard_at)
         for key, (revision, stamp, data) in copy.entries.items():
@@ -297,7 +297,6 @@ class View(Generic[V]):
                 continue
             table.entries[key], table.marks[key] = value, (revision, stamp)
             self._tell(key, value)
-        table.kept = table.entries.keys() & set(copy.kept)
 
     async def _save_changes(self) -> None:
         """Write the copy at most once a second, when something has changed."""
@@ -325,7 +324,6 @@ class View(Generic[V]):
             created=table.created,
             sequence=table.sequence,
             stamp=table.stamp,
-            floor=table.floor,
             epoch=table.epoch,
             complete=self.complete,
             heard_at=time.time() - self.age_s,
@@ -333,7 +331,6 @@ class View(Generic[V]):
                 key: (*table.marks.get(key, (0, 0)), msgspec.Raw(msgspec.json.encode(value)))
                 for key, value in table.entries.items()
             },
-            kept=sorted(table.kept),
         )
 
 
@@ -341,3 +338,10 @@ def _missing(bucket: topology.Bucket) -> Missing:
     if bucket.memory:
         return Missing.STREAM
     return Missing.OWNER if bucket.completed else Missing.CALLER
+
+
+def _stamp(headers: Mapping[str, str]) -> int:
+    """Return when the server took a message that it found, ns since the epoch."""
+    seconds, _, fraction = headers["Nats-Time-Stamp"].removesuffix("Z").partition(".")
+    whole = datetime.fromisoformat(seconds).replace(tzinfo=UTC)
+    return int(whole.timestamp()) * 10**9 + int(fraction.ljust(9, "0"))

@@ -195,7 +195,7 @@ async def test_records_stay_after_an_emptied_disk_until_the_caller_lets_go(
     assert dict(view.items()) == {"t.a.i-aaaaaa": record("loading"), "t.a.i-bbbbbb": record()}
 
 
-async def test_a_stream_that_lost_its_end_deletes_nothing_by_itself(
+async def test_a_stream_that_lost_its_end_neither_deletes_nor_sets_back_by_itself(
     view, bus, nats_server, tmp_path
 ):
     """A disk restored from a copy: the same stream, at an earlier sequence."""
@@ -203,16 +203,18 @@ async def test_a_stream_that_lost_its_end_deletes_nothing_by_itself(
     shutil.copytree(nats_server.folder / "data", tmp_path / "backup")
     await nats_server.start()
     await bus.reachable(60)
-    revision = await records.put(await open_bucket(bus, BUCKET), "t.new", entry())
+    kv = await open_bucket(bus, BUCKET)
+    await records.put(kv, "t.a", entry("failed"))
+    revision = await records.put(kv, "t.new", entry())
     await until(lambda: view.position.sequence >= revision)
 
     await nats_server.stop()
     nats_server.wipe()
     shutil.copytree(tmp_path / "backup", nats_server.folder / "data")
     await nats_server.start()
-    await until(lambda: view.kept == {"t.new"})
+    await until(lambda: view.kept == {"t.a", "t.new"})
     assert not view.position.complete
-    assert view.get("t.new") == entry()
+    assert (view.get("t.a"), view.get("t.new")) == (entry("failed"), entry())
 
     await bus.reachable(60)
     await write_complete(bus, BUCKET, epoch=2)

@@ -69,6 +69,29 @@ async def test_changes_are_told_once_each_and_in_order(bus, kv, running):
     ]
 
 
+async def test_a_write_of_the_same_value_is_heard_and_changes_nothing(bus, kv, running):
+    """A lease that is renewed with the same words is a sign of life all the same."""
+    heard, told = [], []
+    running.start(
+        View(
+            bus,
+            BUCKET,
+            changed=lambda key, _value: told.append(key),
+            heard=lambda key, value, revision: heard.append((key, value, revision)),
+        )
+    )
+    first = await records.put(kv, "t.a", entry())
+    second = await records.put(kv, "t.a", entry())
+
+    await until(lambda: heard and heard[-1][2] == second)
+
+    assert told == ["t.a"]
+    assert heard in (
+        [("t.a", entry(), first), ("t.a", entry(), second)],
+        [("t.a", entry(), second)],
+    )
+
+
 async def test_a_lease_that_lapses_is_gone(bus, running):
     bucket = topology.Bucket(
         name="leases", key="", writer="worker", value=Lease, readers=(), ttl_s=1, memory=True

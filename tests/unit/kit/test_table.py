@@ -87,16 +87,24 @@ class Reader:
         self.table.end()
         self.connected = True
 
+    def break_off(self):
+        """A replay whose connection is lost after its first message."""
+        self.table.begin(str(self.server.created), self.server.sequence)
+        for message in self.server.messages()[:1]:
+            self.take(message)
+        self.connected = False
+
     def hear(self):
         if self.connected:
             for message in self.server.messages(after=self.table.sequence):
                 self.take(message)
 
 
+LARGE = ["compare", "lose", "save", "restore", "connect", "break", "leave"]
 steps = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["put", "remove"]), st.sampled_from(KEYS)),
-        st.tuples(st.sampled_from(["compare", "lose", "save", "restore", "connect", "leave"])),
+        st.tuples(st.sampled_from(LARGE)),
     ),
     max_size=40,
 )
@@ -119,6 +127,8 @@ def play(steps, missing):
             reader.connected = False  # a server that restarts cuts everybody off
         if name == "connect":
             reader.connect()
+        elif name == "break":
+            reader.break_off()
         elif name != "leave":
             getattr(server, name)(*arguments)
         reader.hear()
@@ -159,6 +169,20 @@ def test_a_stream_that_lost_something_deletes_nothing_that_the_owner_still_has(s
         assert known <= reader.table.entries.keys()
 
 
+@settings(max_examples=400, deadline=None)
+@given(steps)
+def test_nothing_is_set_back_to_an_older_value_before_the_owner_says_so(steps):
+    """A revoked key stays revoked when NATS comes back with the disk of yesterday."""
+    newest = {}
+    for _server, reader in play(steps, Missing.OWNER):
+        values = {key: int(value[1:]) for key, value in reader.table.entries.items()}
+        if reader.table.confirmed:
+            newest = values
+        else:
+            assert all(values[key] >= newest[key] for key in values.keys() & newest.keys())
+            newest |= values
+
+
 @settings(max_examples=200, deadline=None)
 @given(steps)
 def test_a_volatile_view_holds_what_the_stream_names_and_nothing_else(steps):
@@ -183,10 +207,10 @@ def test_a_look_up_never_brings_back_what_the_stream_has_deleted_since():
     table = Table(Missing.OWNER, lambda *_: None)
     table.begin("s", 0)
     table.end()
-    table.put("a", "old", 1)
-    table.remove("a", 2)
+    table.put("a", "old", 1, 1)
+    table.remove("a", 2, 2)
 
-    table.answer("a", "old", 1)
+    table.answer("a", "old", 1, 1)
 
     assert table.entries == {}
 
@@ -197,8 +221,8 @@ def test_a_look_up_that_is_ahead_of_the_stream_is_taken_and_then_confirmed():
     table.begin("s", 0)
     table.end()
 
-    table.answer("a", "new", 5)
-    table.put("a", "new", 5)
+    table.answer("a", "new", 5, 5)
+    table.put("a", "new", 5, 5)
 
     assert told == [("a", "new")]
     assert table.sequence == 5
@@ -207,16 +231,30 @@ def test_a_look_up_that_is_ahead_of_the_stream_is_taken_and_then_confirmed():
 def test_a_replay_that_broke_off_is_begun_anew_and_loses_nothing():
     table = Table(Missing.OWNER, lambda *_: None)
     table.begin("s", 2)
-    table.put("a", "one", 1)
-    table.put("b", "one", 2)
+    table.put("a", "one", 1, 1)
+    table.put("b", "one", 2, 2)
     table.end()
 
     table.begin("s", 3)
-    table.put("a", "one", 1)
+    table.put("a", "one", 1, 1)
     table.begin("s", 3)
-    table.put("b", "one", 2)
-    table.put("a", "two", 3)
+    table.put("b", "one", 2, 2)
+    table.put("a", "two", 3, 3)
     table.end()
 
     assert table.entries == {"a": "two", "b": "one"}
     assert table.sequence == 3
+
+
+def test_who_hears_that_a_stream_made_anew_holds_nothing_can_tell_that_it_is_another():
+    """So that leases which went with NATS are not taken for workers that died."""
+    told = []
+    table = Table(Missing.STREAM, lambda key, _value: told.append((key, table.created)))
+    table.begin("first", 0)
+    table.end()
+    table.put("a", "alive", 1, 1)
+
+    table.begin("second", 0)
+    table.end()
+
+    assert told == [("a", "first"), ("a", "second")]

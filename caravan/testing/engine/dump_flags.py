@@ -1,6 +1,6 @@
 """Print SGLang's own flags as flags.json has them: run with the Python of an engine's environment.
 
-``ENVIRONMENT/bin/python caravan/testing/engine/dump_flags.py > caravan/testing/engine/flags.json``
+``ENVIRONMENT/bin/python -P caravan/testing/engine/dump_flags.py > flags.json``
 """
 
 import argparse

@@ -6,8 +6,8 @@ import signal
 import sys
 
 from caravan.testing.engine.errors import AbortedError, BrokenOffError, PlannedError
-from caravan.testing.engine.http import Reply
 from caravan.testing.engine.plan import Plan
+from caravan.testing.engine.wire import Reply
 
 
 class Pace:

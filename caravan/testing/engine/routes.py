@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from caravan.testing.engine import asked, bodies, info
 from caravan.testing.engine.errors import RefusedError, UnexpectedError
-from caravan.testing.engine.http import Reply, Request
 from caravan.testing.engine.state import State
 from caravan.testing.engine.text import reply_text
 from caravan.testing.engine.vectors import reply_vectors
+from caravan.testing.engine.wire import Reply, Request
 
 OPEN = ("/health", "/ready", "/metrics")
 """What begins so is answered without a key."""

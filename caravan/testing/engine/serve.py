@@ -6,11 +6,11 @@ import sys
 from functools import partial
 
 from caravan.testing.engine.flags import Options
-from caravan.testing.engine.http import Connection
 from caravan.testing.engine.model import Model
 from caravan.testing.engine.plan import Plan
 from caravan.testing.engine.routes import handle
 from caravan.testing.engine.state import State
+from caravan.testing.engine.wire import Connection
 
 
 def say(line: str) -> None:

@@ -6,11 +6,11 @@ from caravan.testing.engine import bodies
 from caravan.testing.engine.answers import Answer, answer
 from caravan.testing.engine.asked import Ask
 from caravan.testing.engine.errors import AbortedError, BrokenOffError, PlannedError, RefusedError
-from caravan.testing.engine.http import Reply
 from caravan.testing.engine.pace import Pace, crash
 from caravan.testing.engine.plan import Plan
 from caravan.testing.engine.slots import FullError
 from caravan.testing.engine.state import State
+from caravan.testing.engine.wire import Reply
 
 
 async def reply_text(state: State, ask: Ask, reply: Reply) -> None:

@@ -9,11 +9,11 @@ from caravan.testing.engine import bodies
 from caravan.testing.engine.answers import vector
 from caravan.testing.engine.asked import EMBEDDINGS, texts
 from caravan.testing.engine.errors import AbortedError, BrokenOffError, PlannedError, RefusedError
-from caravan.testing.engine.http import Reply
 from caravan.testing.engine.pace import Pace
 from caravan.testing.engine.plan import in_prompt
 from caravan.testing.engine.slots import FullError
 from caravan.testing.engine.state import State
+from caravan.testing.engine.wire import Reply
 
 
 async def reply_vectors(state: State, body: Mapping[str, Any], reply: Reply) -> None:

@@ -18,7 +18,8 @@ TASKS = {
     "vectors": ("--is-embedding",),
 }
 
-real = pytest.param("sglang", marks=[pytest.mark.sglang, pytest.mark.timeout(900)])
+SLOW = [pytest.mark.sglang, pytest.mark.timeout(900), pytest.mark.xdist_group("sglang")]
+real = pytest.param("sglang", marks=SLOW)
 
 
 class Site:

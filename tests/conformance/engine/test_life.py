@@ -208,6 +208,6 @@ def test_weights_that_are_not_there_end_the_start(site):
 def test_the_fake_knows_the_flags_of_the_real_one(real_program):
     python = Path(real_program).with_name("python")
     script = Path(fake.__file__).with_name("dump_flags.py")
-    command = [str(python), str(script)]
+    command = [str(python), "-P", str(script)]
     dumped = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=sys.stderr)
     assert dumped.stdout == FLAGS.read_bytes()

@@ -11,7 +11,7 @@ import structlog
 
 from caravan.contracts.deployments import DRAIN
 from caravan.contracts.errors import Refusal, UnavailableError
-from caravan.contracts.instances import DRAINING, Lease, Record
+from caravan.contracts.instances import DRAINING, FAILED, Lease, Record
 from caravan.contracts.topology import LEASE_RENEW_S
 from services.worker.core import announcement, incarnation
 from services.worker.core.incarnation import Judgement
@@ -50,14 +50,24 @@ class Announcer:
 
     async def farewell(self) -> None:
         """Say how it ended and take the lease back, as far as NATS answers within seconds."""
-        if self._supervisor.life.superseded:
+        life = self._supervisor.life
+        if life.superseded:
             return
         try:
             async with asyncio.timeout(_FAREWELL_S):
-                if await self._tell_record():
-                    await self._registry.release()
-        except (UnavailableError, TimeoutError) as exc:
+                while not await self._told_end() and life.state == FAILED:
+                    await self._bell.wait()  # it may have ended before NATS was reached
+        except (Refusal, TimeoutError) as exc:
             log.warning("instance.end_not_told", error=str(exc) or "NATS is too slow")
+
+    async def _told_end(self) -> bool:
+        self._bell.clear()
+        try:
+            if await self._tell_record():
+                await self._registry.release()
+        except UnavailableError:
+            return False
+        return True
 
     async def _beat(self) -> None:
         try:

@@ -5,15 +5,19 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
+
+import msgspec
 
 from caravan.contracts import topology
 from caravan.contracts.errors import UnavailableError
 from caravan.contracts.instances import Lease, Record
 from caravan.kit import records
 from caravan.kit.buckets import open_bucket
+from caravan.kit.bus import Bus
 
 TENANT, NAME, INSTANCE = "u-8105f7322477", "test", "i-abc234"
 KEY = f"{TENANT}.{NAME}.{INSTANCE}"
@@ -78,6 +82,9 @@ class Worker:
 
         return await until(running)
 
+    async def engine_command(self) -> str:
+        return command(await self.engine())
+
     async def close(self) -> None:
         if self.process.returncode is None:
             self.process.kill()
@@ -124,6 +131,19 @@ class Bucket:
     def __init__(self, bus):
         self._bus = bus
 
+    @classmethod
+    @asynccontextmanager
+    async def on(cls, url: str) -> AsyncIterator["Bucket"]:
+        async with Bus(url, name="test") as bus:
+            await bus.established(30)
+            yield cls(bus)
+
+    async def delete(self) -> None:
+        await records.delete(await open_bucket(self._bus, topology.INSTANCES), KEY)
+
+    async def put_raw(self, data: bytes) -> None:
+        await (await open_bucket(self._bus, topology.INSTANCES)).put(KEY, data)
+
     async def record(self) -> Record | None:
         return await self._read(topology.INSTANCES, Record)
 
@@ -150,7 +170,7 @@ class Bucket:
     async def _read(self, bucket, kind):
         try:
             entry = await records.read(await open_bucket(self._bus, bucket), KEY, kind)
-        except UnavailableError:
+        except (UnavailableError, msgspec.DecodeError):
             return None
         return entry and entry.value
 

@@ -127,6 +127,10 @@ def test_incarnations_of_one_moment_differ():
         (-40, [], "signal 40"),
         (1, ["torch.OutOfMemoryError: CUDA out of memory."], "the GPU is out of memory"),
         (1, ["[Errno 98] Address already in use", "bye"], "took the engine's port"),
+        (-9, ["RuntimeError: boom", "SIGQUIT received. …"], "RuntimeError: boom (SGLang ended"),
+        (-9, ["MemoryError: x", "SIGQUIT received. …"], "the machine is out of memory (SGLang"),
+        (-9, ["SIGQUIT received. …"], "one of its processes failed"),
+        (1, ["ValueError: no such architecture"], "ValueError: no such architecture (it exited"),
         (2, ["sglang serve: error: unrecognized arguments: --x"], "does not know one of its flags"),
     ],
 )

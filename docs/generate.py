@@ -24,6 +24,7 @@ from caravan.contracts.errors import MEANINGS
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
+CONTRACTS = ROOT / "caravan" / "contracts"
 GOLDEN = ROOT / "tests" / "contracts" / "golden"
 SERVICES = ("auth", "router", "scheduler", "worker")
 HEAD = "<!-- Written by `make docs` from the code; do not edit. -->\n"
@@ -73,7 +74,7 @@ def _docstring(node: ast.stmt | None) -> str:
 
 
 def _row(service: str, name: str, kind: str, default: str, text: str) -> str:
-    cells = [f"`{service}_{name}`".upper(), f"`{kind}`", f"`{default}`", text]
+    cells = [f"`{service}_{name}`".upper(), f"`{kind}`", f"`{default}`", text.replace("``", "`")]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
@@ -84,19 +85,29 @@ def _messages() -> str:
     lines = [HEAD, "# Messages", "", *_PREFACE]
     for endpoint in topology.ENDPOINTS:
         lines += _endpoint(endpoint)
+    lines += ["## Answers", ""]
+    for kind in _answers():
+        lines += [f"### {kind.__name__}", "", _first_line(kind), "", *_table(kind)]
     lines += ["## Codes", "", "| code | HTTP | exit |", "|---|---|---|"]
     lines += [f"| `{code}` | {m.status} | {m.exit} |" for code, m in MEANINGS.items()]
-    lines += [
-        "",
-        "## Buckets",
-        "",
-        "| bucket | key | writer | readers | lives |",
-        "|---|---|---|---|---|",
-    ]
-    lines += [_bucket(bucket) for bucket in topology.BUCKETS]
+    lines += ["", "## Buckets", "", "| bucket | key | writer | readers | a key lives |"]
+    lines += ["|---|---|---|---|---|", *(_bucket(bucket) for bucket in topology.BUCKETS)]
     lines += ["", "## Streams", "", "| stream | subjects | writer |", "|---|---|---|"]
     lines += [f"| `{s.name}` | `{', '.join(s.subjects)}` | {s.writer} |" for s in topology.STREAMS]
     return "\n".join([*lines, ""])
+
+
+def _answers() -> list[type[Struct]]:
+    """Return what endpoints answer and what that holds, each once, in the order of mention."""
+    found: list[type[Struct]] = []
+    waiting: list[object] = [endpoint.answer for endpoint in topology.ENDPOINTS]
+    while waiting:
+        kind = waiting.pop(0)
+        waiting[:0] = typing.get_args(kind)
+        if isinstance(kind, type) and issubclass(kind, Struct) and kind not in found:
+            found.append(kind)
+            waiting[:0] = [field.type for field in fields(kind)]
+    return found
 
 
 _PREFACE = [
@@ -109,27 +120,27 @@ _PREFACE = [
 
 
 def _endpoint(endpoint: topology.Endpoint) -> list[str]:
-    example = _example(endpoint.request)
+    subject = endpoint.subject.replace("*", "$TENANT")
+    answer = endpoint.answer.__name__
     return [
-        f"## `{endpoint.subject.replace('*', '$TENANT')}`",
+        f"## `{subject}`",
         "",
         _first_line(endpoint.request),
         "",
         "```console",
-        f"nats req {endpoint.subject.replace('*', '$TENANT')} '{example}'",
+        f"nats req {subject} '{_example(endpoint)}'",
         "```",
         "",
         *_table(endpoint.request),
-        f"Answer: `{endpoint.answer.__name__}`",
+        f"Answer: [`{answer}`](#{answer.lower()})",
         "",
-        *_table(endpoint.answer),
     ]
 
 
-def _example(kind: type[Struct]) -> str:
-    """Return the golden bytes of a request on one line."""
-    found = sorted(GOLDEN.glob(f"**/{kind.__name__}*.json"))
-    return json.dumps(json.loads(found[0].read_text())) if found else "{}"
+def _example(endpoint: topology.Endpoint) -> str:
+    """Return the golden bytes of a request, on one line."""
+    golden = GOLDEN / f"{endpoint.service}.{endpoint.name}.request.json"
+    return json.dumps(json.loads(golden.read_text()), ensure_ascii=False)
 
 
 def _first_line(kind: type) -> str:
@@ -151,7 +162,9 @@ def _fields_of(kind: type) -> Iterator[tuple[str, str, str, str]]:
     """Yield the documented fields of a struct and of the structs that it inherits from."""
     for base in kind.__mro__:
         module = sys.modules.get(base.__module__)
-        if module is None or not (getattr(module, "__file__", None) or "").startswith(str(ROOT)):
+        if module is None or not (getattr(module, "__file__", None) or "").startswith(
+            str(CONTRACTS)
+        ):
             continue
         tree = ast.parse(Path(str(module.__file__)).read_text())
         for node in tree.body:

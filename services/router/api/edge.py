@@ -93,7 +93,7 @@ def _dressing(story: Story, send: Send) -> Send:
 
     async def dressed(message: Any) -> None:  # noqa: ANN401 - an ASGI message
         if message["type"] == "http.response.start":
-            story.status, story.answered = message["status"], time.monotonic()
+            story.status, story.answered = int(message["status"]), time.monotonic()
             own = list(message["headers"])
             taken = {name for name, _ in own}
             common = http.common(

@@ -1,6 +1,7 @@
 """One client connection below ASGI: what uvicorn answers in plain text, or waits for, for ever."""
 
 import asyncio
+import re
 import uuid
 from typing import Any
 
@@ -23,6 +24,7 @@ IDLE_S = 30.0
 DISCARD_LIMIT = 64 * 2**20
 """So much of a body is read on after its request was refused, so that the client can read why."""
 LINGER_S = 2.0
+_UPGRADE = re.compile(rb"\r\nUpgrade:", re.IGNORECASE)
 
 
 class Below:
@@ -56,7 +58,7 @@ class ClientConnection(HttpToolsProtocol):
         if self._refused:
             return
         in_head = self._in_head
-        super().data_received(data)
+        super().data_received(self._without_upgrade(data))
         if self._refused or self.transport.is_closing():
             return
         if in_head and self._in_head:
@@ -64,6 +66,16 @@ class ClientConnection(HttpToolsProtocol):
             self._check_head()
         if self.cycle is None or self.cycle.response_complete:
             self._watch_silence()
+
+    def _without_upgrade(self, data: bytes) -> bytes:
+        """Hide an offer to upgrade, which Java's client makes with every request.
+
+        The parser would take the body for another protocol's.
+        """
+        if not self._in_head and self.cycle is not None and not self.cycle.response_complete:
+            return data
+        head, blank, rest = data.partition(b"\r\n\r\n")
+        return _UPGRADE.sub(b"\r\nX-No-Upgrade:", head) + blank + rest
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

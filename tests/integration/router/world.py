@@ -8,9 +8,12 @@ import aiohttp
 import msgspec
 
 from caravan.contracts import keys, names, topology
+from caravan.contracts.admin import RouterStatusRequest
 from caravan.contracts.deployments import DeploymentEntry, Verdict
+from caravan.contracts.errors import UnavailableError
 from caravan.contracts.instances import Record
 from caravan.contracts.keys import KeyEntry
+from caravan.contracts.reports import Report
 from caravan.kit import buckets, records
 from caravan.testing.nats import free_port
 from services.router.app import serve
@@ -60,16 +63,20 @@ class World:
         return f"http://127.0.0.1:{self.port}"
 
     async def __aenter__(self):
-        self._buckets = {
-            b.name: await buckets.open_bucket(self.bus, b)
-            for b in (topology.KEYS, topology.DEPLOYMENTS, topology.INSTANCES)
-        }
+        await self.open_buckets()
         self.http = aiohttp.ClientSession(auto_decompress=False)
         return self
 
     async def __aexit__(self, *_):
         await self.http.close()
         await self.stop()
+
+    async def open_buckets(self):
+        """Make the buckets; again after NATS lost its disk."""
+        self._buckets = {
+            b.name: await buckets.open_bucket(self.bus, b)
+            for b in (topology.KEYS, topology.DEPLOYMENTS, topology.INSTANCES)
+        }
 
     async def complete(self):
         """Say as the owners do that their buckets are whole."""
@@ -159,6 +166,24 @@ class World:
             return True
 
         await eventually(answers, "the router's port")
+
+    async def report(self):
+        """Return what the router says of itself."""
+
+        async def ask():
+            with contextlib.suppress(UnavailableError):
+                return await self.bus.ask(topology.ROUTER_STATUS, RouterStatusRequest())
+
+        status = await eventually(ask, "the router's status")
+        return msgspec.json.decode(status.report, type=Report)
+
+    async def seen(self, bucket, sequence):
+        """Wait until the router's view of ``bucket`` has read ``sequence``."""
+
+        async def read():
+            return (await self.report()).positions[bucket].sequence >= sequence
+
+        await eventually(read, f"sequence {sequence} of {bucket}")
 
     async def stop(self):
         self.stopping.set()

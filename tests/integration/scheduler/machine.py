@@ -147,7 +147,8 @@ class Workers:
             state="ready" if self.ready else "loading",
             since=time.time(),
         )
-        while True:
+        # Asked, because a cancellation that meets an answer of NATS is lost before Python 3.12.
+        while not asyncio.current_task().cancelling():
             with contextlib.suppress(Exception):  # NATS is away: the next renewal may find it
                 if spec.instance not in self.silent:
                     kv = await open_bucket(self._bus, topology.INSTANCES)
@@ -176,7 +177,7 @@ class Router:
 
     async def run(self):
         number = 0
-        while True:
+        while not asyncio.current_task().cancelling():
             number += 1
             report = Report(
                 run="router",

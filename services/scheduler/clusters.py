@@ -55,14 +55,16 @@ def worker_environment(settings: Settings) -> dict[str, str]:
     if settings.cache_dir is not None:
         told["WORKER_CACHE_DIR"] = str(settings.cache_dir)
     for pair in settings.worker_environment:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise InvalidRequestError(
-                "SCHEDULER_WORKER_ENVIRONMENT holds pairs: NAME=value",
-                param="SCHEDULER_WORKER_ENVIRONMENT",
-            )
+        name, value = _pair(pair, "SCHEDULER_WORKER_ENVIRONMENT", "NAME=value")
         told[name] = value
     return told
+
+
+def _pair(text: str, setting: str, form: str) -> tuple[str, str]:
+    left, equals, right = text.partition("=")
+    if not equals or not left:
+        raise InvalidRequestError(f"{setting} holds pairs: {form}", param=setting)
+    return left, right
 
 
 def _processes(settings: Settings) -> RunningCluster:
@@ -80,7 +82,11 @@ def _processes(settings: Settings) -> RunningCluster:
 
 def _nomad(settings: Settings, installation: str) -> RunningCluster:
     from services.scheduler.adapters.nomad import NomadCluster  # noqa: PLC0415 - see choose
-    from services.scheduler.adapters.nomad_jobs import Terms  # noqa: PLC0415
+    from services.scheduler.adapters.nomad_jobs import Link, Terms  # noqa: PLC0415
+
+    def link(pair: str) -> Link:
+        label, url = _pair(pair, "SCHEDULER_NOMAD_LINKS", "label=url")
+        return Link(label, url)
 
     return NomadCluster(
         settings.nomad_addr,
@@ -97,6 +103,7 @@ def _nomad(settings: Settings, installation: str) -> RunningCluster:
             datacenters=tuple(settings.nomad_datacenters),
             node_pool=settings.nomad_node_pool,
             host_network=settings.nomad_host_network,
+            links=tuple(link(pair) for pair in settings.nomad_links),
         ),
     )
 

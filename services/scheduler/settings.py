@@ -58,6 +58,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     """With ``nomad``: which nodes they may run on."""
     nomad_host_network: str = "default"
     """With ``nomad``: the clients' network of which engines get address and port."""
+    nomad_links: list[str] = []
+    """With ``nomad``: what a deployment's job links to in Nomad's UI, each ``label=url``;
+    ``{tenant}`` and ``{name}`` in the URL are filled."""
     nomad_job_file: Path | None = None
     """With ``nomad``: another text than ``jobs/worker.nomad.hcl``."""
     worker_command: str = ""

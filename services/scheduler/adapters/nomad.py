@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import structlog
@@ -12,10 +12,11 @@ import structlog
 from caravan.contracts.instances import Spec
 from services.scheduler.adapters import nomad_jobs, nomad_logs, nomad_sight, nomad_words
 from services.scheduler.adapters.bell import Bell
-from services.scheduler.adapters.nomad_answers import Alloc, Evaluation, Stub
+from services.scheduler.adapters.nomad_answers import Alloc, Evaluation
 from services.scheduler.adapters.nomad_api import ConflictError, NomadApi, NotThereError
 from services.scheduler.adapters.nomad_events import EventStream
 from services.scheduler.adapters.nomad_jobs import Terms
+from services.scheduler.adapters.nomad_reads import OPEN, Reads
 from services.scheduler.adapters.nomad_sight import Seen
 from services.scheduler.core.cluster import Lines, Mark, Observed, Ref
 from services.scheduler.core.errors import (
@@ -28,9 +29,6 @@ log = structlog.get_logger()
 
 TRIES = 5
 """How often a change is made anew after somebody else changed the same job in between."""
-PLANNED_TRIES = 50
-PLANNED_PAUSE_S = 0.1
-OfJob = TypeVar("OfJob", Alloc, Evaluation)
 MARK = "caravan/scheduler"
 """The Nomad Variable that holds the mark."""
 
@@ -70,11 +68,11 @@ class NomadCluster:
         self._terms = terms or Terms()
         self._namespace = namespace
         self._api = NomadApi(address, token=token, namespace=namespace, ca_file=ca_file)
+        self._reads = Reads(self._api, installation)
         self._bell = Bell()
         self._stream = EventStream(
             address, token=token, namespace=namespace, ca_file=ca_file, ring=self._bell.ring
         )
-        self._jobs: dict[str, Mapping[str, Any]] = {}
         self._grace_s: dict[str, float] = {}
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -86,10 +84,9 @@ class NomadCluster:
             self._api.close()
 
     async def observed(self) -> Sequence[Observed]:
-        jobs = await self._read_jobs()
-        allocs = await self._by_job(list[Alloc], "allocations", "")
-        waiting = ' and (Status == "blocked" or Status == "pending")'
-        evaluations = await self._by_job(list[Evaluation], "evaluations", waiting)
+        jobs = await self._reads.jobs()
+        allocs = await self._reads.by_job(list[Alloc], "allocations")
+        evaluations = await self._reads.by_job(list[Evaluation], "evaluations", OPEN)
         found: list[Observed] = []
         for job_id, job in jobs.items():
             tenant, name = nomad_jobs.owner(job_id) or ("", "")
@@ -108,7 +105,7 @@ class NomadCluster:
         job_id = nomad_jobs.job_id(spec.tenant, spec.name)
 
         async def add() -> None:
-            job = await self._job(job_id)
+            job = await self._reads.job(job_id)
             self._check_ours(job_id, job)
             if job is None or job.get("Stop") or nomad_jobs.group(job, spec.instance) is None:
                 merged = nomad_jobs.with_group(job, await self._parsed(spec))
@@ -120,7 +117,7 @@ class NomadCluster:
         job_id = nomad_jobs.job_id(ref.tenant, ref.name)
 
         async def set_to_zero() -> None:
-            job = await self._job(job_id)
+            job = await self._reads.job(job_id)
             group = nomad_jobs.group(job, ref.instance)
             if job is None or job.get("Stop") or group is None or nomad_jobs.is_stopped(group):
                 return
@@ -134,17 +131,17 @@ class NomadCluster:
         job_id = nomad_jobs.job_id(ref.tenant, ref.name)
 
         async def take_out() -> None:
-            job = await self._job(job_id)
+            job = await self._reads.job(job_id)
             group = nomad_jobs.group(job, ref.instance)
             if job is None or group is None:
                 return
             self._check_ours(job_id, job)
-            allocs = await self._allocs(job_id)
+            allocs = await self._reads.allocs(job_id)
             asked = bool(group.get("Count")) and not job.get("Stop")
             if asked or not all(a.over for a in allocs if a.task_group == ref.instance):
                 raise ClusterRefusedError(f"{ref.instance} has not ended: stop it and wait")
             self._grace_s.pop(ref.instance, None)
-            await self._until_nothing_is_planned(job_id)
+            await self._reads.until_nothing_is_planned(job_id)
             await self._drop(job, ref.instance, idle=all(alloc.over for alloc in allocs))
 
         await self._in_turn(job_id, take_out)
@@ -152,10 +149,10 @@ class NomadCluster:
 
     async def logs(self, ref: Ref, cursor: str) -> Lines:
         job_id = nomad_jobs.job_id(ref.tenant, ref.name)
-        if nomad_jobs.group(await self._job(job_id), ref.instance) is None:
+        if nomad_jobs.group(await self._reads.job(job_id), ref.instance) is None:
             raise InstanceNotFoundError(f"no instance {ref.instance} is known to Nomad")
-        allocs = [a for a in await self._allocs(job_id) if a.task_group == ref.instance]
-        return await nomad_logs.read(allocs, cursor, self._read_log)
+        allocs = [a for a in await self._reads.allocs(job_id) if a.task_group == ref.instance]
+        return await nomad_logs.read(allocs, cursor, self._reads.log)
 
     async def mark(self) -> Mark | None:
         stored = await self._mark()
@@ -176,39 +173,6 @@ class NomadCluster:
     def changes(self) -> AsyncIterator[None]:
         return self._bell.rings()
 
-    async def _read_jobs(self) -> dict[str, Mapping[str, Any]]:
-        """Return all jobs of this installation; only those that changed are asked for again."""
-        stubs = await self._api.get(list[Stub], "jobs", prefix=nomad_jobs.PREFIX, meta="true")
-        jobs: dict[str, Mapping[str, Any]] = {}
-        for stub in stubs:
-            if nomad_jobs.owner(stub.id) and self._is_ours(stub.meta):
-                known = self._jobs.get(stub.id)
-                same = known is not None and known["JobModifyIndex"] == stub.job_modify_index
-                job = known if same else await self._job(stub.id)
-                if job is not None:
-                    jobs[stub.id] = job
-        self._jobs = jobs
-        return jobs
-
-    async def _by_job(
-        self, kind: type[list[OfJob]], what: str, condition: str
-    ) -> Mapping[str, list[OfJob]]:
-        asked = f'JobID matches "^{nomad_jobs.PREFIX}u-"{condition}'
-        found: defaultdict[str, list[OfJob]] = defaultdict(list)
-        for each in await self._api.get(kind, what, filter=asked):
-            found[each.job_id].append(each)
-        return found
-
-    async def _job(self, job_id: str) -> Mapping[str, Any] | None:
-        try:
-            return await self._api.get(dict[str, Any], "job", job_id)
-        except NotThereError:
-            return None
-
-    async def _allocs(self, job_id: str) -> list[Alloc]:
-        found = await self._api.get(list[Alloc], "job", job_id, "allocations", all="true")
-        return sorted(found, key=lambda alloc: alloc.create_index)
-
     async def _parsed(self, spec: Spec) -> Mapping[str, Any]:
         told = nomad_jobs.variables(
             spec,
@@ -226,15 +190,6 @@ class NomadCluster:
         answer = await self._api.change("post", "jobs", body=body)
         if warnings := answer.get("Warnings"):
             log.warning("nomad.warns", job=job["ID"], warnings=" ".join(warnings.split()))
-
-    async def _until_nothing_is_planned(self, job_id: str) -> None:
-        """Return when no plan that may name a group is on its way (see ``with_stopped``)."""
-        for _ in range(PLANNED_TRIES):
-            found = await self._api.get(list[Evaluation], "job", job_id, "evaluations")
-            if not any(each.in_progress(time.time()) for each in found):
-                return
-            await asyncio.sleep(PLANNED_PAUSE_S)
-        raise ClusterUnavailableError(f"Nomad is still planning the job {job_id}: try again")
 
     async def _drop(self, job: Mapping[str, Any], instance: str, *, idle: bool) -> None:
         """Take the ended instance out of its job; the job goes with its last one.
@@ -259,21 +214,6 @@ class NomadCluster:
                     log.info("nomad.conflict", job=job_id, why=str(exc))
         raise ClusterUnavailableError(f"others change the job {job_id} all the time: try again")
 
-    async def _read_log(self, alloc: str, task: str, offset: int, most: int) -> bytes:
-        try:
-            return await self._api.read(
-                "logs",
-                alloc,
-                most_bytes=most,
-                task=task,
-                type="stdout",
-                plain="true",
-                origin="start",
-                offset=str(offset),
-            )
-        except NotThereError:
-            return b""  # nothing was printed yet, or its node has dropped it
-
     async def _mark(self) -> tuple[Mark, int] | None:
         try:
             stored = await self._api.get(dict[str, Any], "variable", MARK)
@@ -287,11 +227,8 @@ class NomadCluster:
             ) from exc
         return mark, stored["ModifyIndex"]
 
-    def _is_ours(self, meta: Mapping[str, str] | None) -> bool:
-        return (meta or {}).get("installation") == self._installation
-
     def _check_ours(self, job_id: str, job: Mapping[str, Any] | None) -> None:
-        if job is not None and not self._is_ours(job.get("Meta")):
+        if job is not None and not self._reads.is_ours(job.get("Meta")):
             raise ClusterRefusedError(
                 f"the Nomad job {job_id} belongs to another installation: give this one a "
                 "namespace of its own, or purge the job"

@@ -89,7 +89,8 @@ class EventStream:
 
     async def _first_word(self, answer: aiohttp.ClientResponse) -> None:
         try:
-            line = await asyncio.wait_for(answer.content.readline(), FIRST_WORD_S)
+            async with asyncio.timeout(FIRST_WORD_S):  # wait_for may lose a cancellation in 3.11
+                line = await answer.content.readline()
         except TimeoutError:
             if not self._denied:
                 log.warning("nomad.stream_denied", topics=TOPICS, namespace=self._namespace)

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from caravan.contracts.instances import Spec
 
-PREFIX = "caravan-"
+PREFIX = "caravan-u-"
 STOPPED = "stopped"
 _JOB = re.compile(r"caravan-(u-[0-9a-f]{12})-([a-z][a-z0-9-]*)")
 
@@ -45,7 +45,7 @@ class Terms(Struct, frozen=True, kw_only=True):
 
 
 def job_id(tenant: str, name: str) -> str:
-    return f"{PREFIX}{tenant}-{name}"
+    return f"caravan-{tenant}-{name}"
 
 
 def owner(job: str) -> tuple[str, str] | None:

@@ -72,8 +72,10 @@ def _terminated(event: TaskEvent, events: list[TaskEvent]) -> str:
     details = event.details or {}
     status, signal = details.get("exit_code", ""), details.get("signal", "0")
     killed = any(other.type == "Killing" for other in events)
-    if details.get("oom_killed") == "true" or (signal == "9" and not killed):
-        return "its worker was killed by the kernel, most likely for want of memory"
+    if details.get("oom_killed") == "true":
+        return "its worker was killed for want of memory: give the model service more"
+    if signal == "9" and not killed:  # on some kernels Nomad does not hear of the memory
+        return "its worker was killed, by the kernel for want of memory or by somebody"
     if signal not in {"", "0"}:
         return f"its worker was killed by signal {signal}"
     return f"its worker ended with exit status {status or 'unknown'}"

@@ -143,7 +143,8 @@ class Instance:
     async def _pause(self, seconds: float) -> None:
         """Wait so long, or until it is stopped."""
         try:
-            await asyncio.wait_for(self._stopping.wait(), max(0.0, seconds))
+            async with asyncio.timeout(max(0.0, seconds)):  # wait_for may lose a cancellation
+                await self._stopping.wait()
         except TimeoutError:
             return
 

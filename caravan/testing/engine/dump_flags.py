@@ -20,7 +20,7 @@ def entry(action: argparse.Action) -> dict[str, Any]:
     if name := TYPES.get(getattr(action.type, "__name__", "")):
         found["type"] = name
     if action.choices:
-        found["choices"] = list(action.choices)
+        found["choices"] = sorted(action.choices, key=str)  # some are sets
     return found
 
 

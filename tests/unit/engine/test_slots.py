@@ -57,18 +57,26 @@ async def test_a_queue_of_nothing_refuses_everybody():
             pass
 
 
-@pytest.mark.parametrize("handed_over", [False, True])
-async def test_who_leaves_while_waiting_takes_no_slot_along(handed_over):
+async def test_who_leaves_while_waiting_takes_no_slot_along():
     slots = Slots(1, None)
     first, second, third = Holder(slots), Holder(slots), Holder(slots)
     await settled()
-    if handed_over:  # the slot is given to the second in the moment in which it leaves
-        first.go.set()
-        await asyncio.wait({first.task})
     second.task.cancel()
     first.go.set()
     third.go.set()
     await asyncio.gather(first.task, second.task, third.task, return_exceptions=True)
     assert (slots.running, slots.waiting) == (0, 0)
+
+
+async def test_a_slot_given_to_one_who_leaves_just_then_goes_on_to_the_next():
+    slots = Slots(1, None)
+    async with slots.one():
+        second, third = Holder(slots), Holder(slots)
+        await settled()
+    second.task.cancel()  # nothing has run since the slot was passed on to it
+    await third.inside.wait()
+    third.go.set()
+    await asyncio.gather(second.task, third.task, return_exceptions=True)
+    assert not second.inside.is_set()
     async with slots.one():
         assert slots.running == 1

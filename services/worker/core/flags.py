@@ -76,6 +76,8 @@ def arguments(
         *("--model-path", model, "--served-model-name", path(spec.tenant, spec.name)),
         *("--host", place.host, "--port", str(place.port), "--api-key", place.key),
         *("--enable-metrics", "--enable-cache-report", "--sleep-on-idle"),
+        # The worker asks for the load every 3 s; its log would be nothing else.
+        *("--uvicorn-access-log-exclude-prefixes", "/v1/loads", "/health", "/metrics"),
         "--stream-response-default-include-usage",
         *(_embedding(architectures) if spec.task == EMBEDDING else ()),
         *DEFAULTS[kind],

@@ -75,6 +75,22 @@ async def test_a_taken_port_is_refused_before_anything_is_loaded(start, bucket):
         assert "WORKER_PORT=0" in sentence(worker)
 
 
+async def test_a_nats_that_is_too_old_is_refused(start):
+    async def old(reader, writer):
+        writer.write(b'INFO {"version": "2.9.10", "max_payload": 1048576, "headers": true}\r\n')
+        while line := await reader.readline():
+            if line.startswith(b"PING"):
+                writer.write(b"PONG\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(old, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        worker = await start(nats_url=f"nats://127.0.0.1:{port}")
+        assert await worker.ended() == 3
+        assert "2.11 or newer" in sentence(worker)
+
+
 async def test_the_port_that_it_is_given_is_the_engines(start, bucket, free_port):
     await start(port=free_port)
     assert (await bucket.state("ready")).url == f"http://127.0.0.1:{free_port}"

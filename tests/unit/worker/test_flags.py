@@ -43,6 +43,11 @@ def test_every_engine_can_be_measured_and_sleeps(flag):
     assert flag in made()
 
 
+def test_the_workers_own_questions_stay_out_of_the_log():
+    words = made()
+    assert words[words.index("--uvicorn-access-log-exclude-prefixes") + 1] == "/v1/loads"
+
+
 def test_a_cpu_engine_gets_what_makes_it_run_without_a_gpu():
     words = made("cpu")
     assert words[words.index("--device") + 1] == "cpu"

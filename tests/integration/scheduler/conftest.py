@@ -5,6 +5,7 @@ import contextlib
 import shutil
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -26,12 +27,19 @@ def migrated(tmp_path_factory):
     """An empty database, migrated once: a file to copy."""
     file = tmp_path_factory.mktemp("migrated") / "empty.db"
 
+    migrate(f"sqlite:///{file}")
+    return file
+
+
+def migrate(url):
+    """Bring a database to the newest revision, in a loop of its own."""
+
     async def make():
-        async with Database(f"sqlite:///{file}") as db:
+        async with Database(url) as db:
             await db.open(MIGRATIONS)
 
-    asyncio.run(make())
-    return file
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(make())).result()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Rows, events and answers on both databases."""
 
-import asyncio
 import uuid
 
 import psycopg
@@ -17,7 +16,7 @@ from services.scheduler.core import deployments
 from services.scheduler.core.errors import DeploymentNotFoundError, NameTakenError
 from services.scheduler.core.plan import Drain, End, Name, Remove
 from services.scheduler.core.rows import DRAIN, GONE, RUN
-from tests.integration.scheduler.conftest import TENANT
+from tests.integration.scheduler.conftest import TENANT, migrate
 
 
 class Clock:
@@ -39,12 +38,7 @@ def migrated_postgres(postgres_root):
     url = postgres_root.rpartition("/")[0] + f"/{name}"
     with psycopg.connect(postgres_root, autocommit=True) as root:
         root.execute(f"CREATE DATABASE {name}")
-
-    async def make():
-        async with Database(url) as db:
-            await db.open(MIGRATIONS)
-
-    asyncio.run(make())
+    migrate(url)
     yield name
     with psycopg.connect(postgres_root, autocommit=True) as root:
         root.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")

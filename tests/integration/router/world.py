@@ -123,13 +123,14 @@ class World:
         key = names.instance_key(*names.split_path(path), instance)
         await records.put(self._buckets["instances"], key, record)
 
-    async def serving(self, *engines, path=MODEL, **fields):
+    async def serving(self, *engines, path=MODEL, engine_key=None, **fields):
         """One key, one deployment, an instance per engine (i-aaaaaa, i-bbbbbb …), and a router."""
         named = {f"i-{'abcdefgh'[n] * 6}": engine for n, engine in enumerate(engines)}
         await self.key()
         await self.deploy(path, list(named), **fields)
         for instance, engine in named.items():
-            await self.record(instance, engine.url, path)
+            key = engine_key or f"ek-{instance}"
+            await self.record(instance, engine.url, path, engine_key=key)
         await self.complete()
         await self.start()
         return self
@@ -161,9 +162,11 @@ class World:
                 _, writer = await asyncio.open_connection("127.0.0.1", self.port)
             except OSError:
                 return False
+            # While nobody listens, a connection may reach itself.
+            itself = writer.get_extra_info("sockname") == writer.get_extra_info("peername")
             writer.close()
             await writer.wait_closed()
-            return True
+            return not itself
 
         await eventually(answers, "the router's port")
 

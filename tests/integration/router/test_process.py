@@ -1,0 +1,100 @@
+"""The router as a process of its own."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.router.world import body, eventually
+
+RSS_LIMIT_MB = 80
+
+
+@pytest.fixture
+async def process(world, engine):
+    """Start ``python -m services.router``; end it at the end."""
+    started = []
+
+    async def start(**environ):
+        log = (world.folder / "router.log").open("ab")
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "services.router"),
+            env={
+                "PATH": os.environ["PATH"],
+                "ROUTER_NATS_URL": world.bus.url,
+                "ROUTER_PORT": str(world.port),
+                "ROUTER_VIEWS_DIR": str(world.folder / "views"),
+            }
+            | environ,
+            stderr=log,
+        )
+        log.close()
+        started.append(child)
+        return child
+
+    await world.key()
+    await world.deploy(instances=["i-aaaaaa"])
+    await world.record("i-aaaaaa", engine.url)
+    await world.complete()
+    yield start
+    for child in started:
+        if child.returncode is None:
+            child.kill()
+        await child.wait()
+
+
+async def serves(world):
+    async def answers():
+        try:
+            return (await world.asked(body()))[0] == 200
+        except OSError:
+            return False
+
+    await eventually(answers)
+
+
+def rss_mb(pid):
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+
+
+async def test_it_serves_within_its_memory_and_ends_when_it_is_told_to(world, process):
+    child = await process()
+    await serves(world)
+    for _ in range(100):
+        await world.streamed(body())
+
+    assert rss_mb(child.pid) < RSS_LIMIT_MB
+    child.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(child.wait(), 60) == 0
+
+
+async def test_after_a_kill_another_one_goes_on(world, process):
+    first = await process()
+    await serves(world)
+    first.kill()
+    await first.wait()
+
+    await process()
+    await serves(world)
+
+
+async def test_a_wrong_setting_is_one_line_and_exit_2(world, process):
+    child = await process(ROUTER_PORT="many")
+
+    assert await asyncio.wait_for(child.wait(), 60) == 2
+    [line] = (world.folder / "router.log").read_text().splitlines()
+    assert "ROUTER_PORT" in line
+
+
+async def test_a_port_that_is_taken_is_one_line_and_exit_3(world, process):
+    taken = await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", world.port)
+    async with taken:
+        child = await process()
+        assert await asyncio.wait_for(child.wait(), 60) == 3
+
+    last = (world.folder / "router.log").read_text().splitlines()[-1]
+    assert last.startswith(f"caravan router: Port {world.port} on 127.0.0.1 is taken")

@@ -2,15 +2,14 @@
 
 import asyncio
 import contextlib
-import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, Self, TypeVar
 
 import msgspec
 import nats.errors
 import structlog
-from nats.aio.client import Client, Server
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
@@ -22,6 +21,7 @@ from caravan.contracts.errors import (
     UnavailableError,
 )
 from caravan.contracts.topology import NATS_MINIMUM, Endpoint
+from caravan.kit.client import LastingClient, soon
 from caravan.kit.wire import decode, decoder
 
 E = TypeVar("E")
@@ -44,22 +44,6 @@ class Revealing(Protocol):
     def reveal(self) -> str: ...
 
 
-class _Client(Client):
-    """A NATS client which an error that the server sends never closes for good.
-
-    nats-py gives up on all of them but ``Stale Connection``; what a person mends on the server
-    (a user, a limit) would then need every service restarted.
-    """
-
-    async def _process_err(self, err_msg: str) -> None:
-        if "permissions violation" in err_msg.lower():
-            await super()._process_err(err_msg)
-            return
-        error = nats.errors.Error(f"nats: {err_msg.strip()}")
-        await self._error_cb(error)
-        await self._process_op_err(error)
-
-
 class Bus:
     """One connection to NATS for one process.
 
@@ -80,7 +64,7 @@ class Bus:
     ) -> None:
         self.url = url
         self.name = name
-        self.client: Client = _Client()
+        self.client: Client = LastingClient()
         self.lost_at = 0.0
         """``time.monotonic()`` of the newest loss of the connection; 0.0 never."""
         self.back_at = 0.0
@@ -91,14 +75,14 @@ class Bus:
         self._inbox_prefix = inbox_prefix
         self._connecting: asyncio.Task[None] | None = None
         self._up = asyncio.Event()
-        self._too_old: NatsTooOldError | None = None
+        self._useless: Refusal | None = None  # why waiting for a connection is of no use
         self._back: list[Callable[[], None]] = []
         self._lost: list[Callable[[], None]] = []
         self._told = ("", 0.0)
         self._js: JetStreamContext | None = None
 
     async def __aenter__(self) -> Self:
-        self._connecting = asyncio.create_task(self._connect(), name=f"nats {self.name}")
+        self._connecting = asyncio.create_task(self._begin(), name=f"nats {self.name}")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -134,7 +118,8 @@ class Bus:
     async def established(self, timeout_s: float | None = None) -> None:
         """Wait until the bus is connected to a server that is new enough.
 
-        ``UnavailableError`` after ``timeout_s``; ``NatsTooOldError`` when the server is too old.
+        ``UnavailableError`` after ``timeout_s``; ``NatsTooOldError`` when the server is too old;
+        ``InvalidRequestError`` when URL or seed are none.
         """
         try:
             async with asyncio.timeout(timeout_s):
@@ -142,8 +127,8 @@ class Bus:
         except TimeoutError:
             message = f"no NATS at {_shown(self.url)} within {timeout_s:g} s: start `caravan up`"
             raise UnavailableError(message) from None
-        if self._too_old is not None:
-            raise self._too_old
+        if self._useless is not None:
+            raise self._useless
 
     async def reachable(self, timeout_s: float | None = None) -> None:
         """Wait until the connection stands now; ``UnavailableError`` after ``timeout_s``."""
@@ -231,6 +216,15 @@ class Bus:
 
         return end
 
+    async def _begin(self) -> None:
+        """Connect for the first time; what no waiting mends is told by ``established``."""
+        try:
+            await self._connect()
+        except (ValueError, ImportError, nats.errors.Error) as exc:
+            message = f"the NATS URL or seed cannot be used: {_words(exc)}"
+            self._useless = InvalidRequestError(message, param="nats_url")
+            self._up.set()
+
     async def _connect(self) -> None:
         options: dict[str, Any] = {}
         if self._seed is not None:
@@ -245,7 +239,7 @@ class Bus:
             reconnected_cb=self._came,
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.25,  # type: ignore[arg-type] # slept as it is; a float is fine
-            reconnect_to_server_handler=_soon,
+            reconnect_to_server_handler=soon,
             ping_interval=10,
             max_outstanding_pings=2,
             connect_timeout=2,
@@ -256,9 +250,9 @@ class Bus:
     async def _came(self) -> None:
         self.back_at = time.monotonic()
         self._told = ("", 0.0)
-        self._too_old = _too_old(self.client, self.url)
-        if self._too_old is not None:
-            log.error("bus.too_old", error=str(self._too_old))
+        self._useless = _too_old(self.client, self.url)
+        if self._useless is not None:
+            log.error("bus.too_old", error=str(self._useless))
         log.info("bus.connected", url=_shown(self.url))
         self._up.set()
         for callback in list(self._back):
@@ -284,47 +278,6 @@ class Bus:
         log.warning("bus.error", url=_shown(self.url), error=words)
 
 
-class RetryLater(Exception):  # noqa: N818 - an instruction, not an error
-    """A handler asks to see the event again after ``delay_s``."""
-
-    def __init__(self, delay_s: float = 1.0) -> None:
-        super().__init__(f"retry in {delay_s} s")
-        self.delay_s = delay_s
-
-
-class Delivery(Protocol):
-    """One event, delivered at least once."""
-
-    @property
-    def subject(self) -> str: ...
-    @property
-    def data(self) -> bytes: ...
-    def ack(self) -> Coroutine[Any, Any, None]: ...
-    def nak(self, delay: float | None = None) -> Coroutine[Any, Any, None]: ...
-    def term(self) -> Coroutine[Any, Any, None]: ...
-
-
-async def consume(
-    deliveries: AsyncIterator[Delivery],
-    kind: type[E],
-    handle: Callable[[E], Awaitable[None]],
-    bury: Callable[[str, bytes], Awaitable[None]],
-) -> None:
-    """Ack what worked, bury what cannot be read, ask again for the rest."""
-    read = decoder(kind)
-    async for delivery in deliveries:
-        try:
-            await handle(read(delivery.data))
-        except msgspec.DecodeError as exc:
-            log.error("event.unreadable", subject=delivery.subject, error=str(exc))  # noqa: TRY400
-            await bury(delivery.subject, delivery.data)
-            await delivery.term()
-        except RetryLater as exc:
-            await delivery.nak(exc.delay_s)
-        else:
-            await delivery.ack()
-
-
 def _answer(endpoint: Endpoint, reply: Msg) -> Any:  # noqa: ANN401 - ``endpoint.answer``
     """Return the answer in ``reply``, or raise the refusal that it is."""
     code = (reply.headers or {}).get(ERROR_CODE_HEADER)
@@ -347,11 +300,6 @@ def _too_old(client: Client, url: str) -> NatsTooOldError | None:
         f"NATS at {_shown(url)} is {version.major}.{version.minor}; "
         f"Caravan needs {least} or newer: upgrade it, or let `caravan up` start its own"
     )
-
-
-def _soon(servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
-    """Try again in a moment; the jitter keeps a platform's clients apart."""
-    return random.choice(servers), random.uniform(0.1, 0.5)  # noqa: S311 - no secret
 
 
 def _forget(callbacks: list[Callable[[], None]], callback: Callable[[], None]) -> None:

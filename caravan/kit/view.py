@@ -17,10 +17,10 @@ from caravan.contracts import topology
 from caravan.contracts.deployments import COMPLETE_KEY, Complete
 from caravan.contracts.errors import UnavailableError
 from caravan.contracts.reports import Position
-from caravan.kit import disk_copy
 from caravan.kit.buckets import answering, is_gone, require_connection, stream_name, subject
 from caravan.kit.bus import Bus
 from caravan.kit.dead import bury
+from caravan.kit.disk_copy import DiskCopy
 from caravan.kit.reading import Heard, Reading, reading
 from caravan.kit.table import Missing, Table
 from caravan.kit.wire import decode, decoder
@@ -75,12 +75,12 @@ class View(Generic[V]):
         self.unreadable = 0
         """Entries that could not be read, since the process started."""
         self._bus = bus
-        self._disk = disk
         self._keys = keys
         self._heartbeat_s = heartbeat_s
         self._tell = changed or (lambda _key, _value: None)
         self._written = heard or (lambda _key, _value, _revision: None)
         self._table: Table[V] = Table(missing or _missing(bucket), self._changed)
+        self._disk = DiskCopy(disk, bucket.name, self._table) if disk is not None else None
         self._decode: Callable[[bytes], V] = decoder(bucket.value)
         self._confirmed = asyncio.Event()
         self._heard_at = time.monotonic()
@@ -281,21 +281,13 @@ class View(Generic[V]):
         self._tell(key, value)
 
     def _load(self) -> None:
-        """Start from the copy on disk; entries that this version cannot read are left out."""
-        copy = disk_copy.load(self._disk, self.bucket.name) if self._disk is not None else None
+        """Start from the copy on disk, if there is one."""
+        copy = self._disk.load(self._decode) if self._disk is not None else None
         if copy is None:
             return
-        table = self._table
-        table.start_from(copy.created, copy.sequence, copy.stamp, copy.epoch)
         self.complete = copy.complete
         self._heard_at = time.monotonic() - max(0.0, time.time() - copy.heard_at)
-        for key, (revision, stamp, data) in copy.entries.items():
-            try:
-                value = self._decode(data)
-            except msgspec.DecodeError as exc:
-                log.warning("view.copy_entry_unreadable", key=key, error=str(exc))
-                continue
-            table.entries[key], table.marks[key] = value, (revision, stamp)
+        for key, value in self.items():
             self._tell(key, value)
 
     async def _save_changes(self) -> None:
@@ -304,34 +296,17 @@ class View(Generic[V]):
             await self._dirty.wait()
             await asyncio.sleep(SAVE_EVERY_S)
             self._dirty.clear()
-            await asyncio.to_thread(self._write, self._copy())
+            await asyncio.to_thread(self._copy())
 
     def _save(self) -> None:
-        if self._disk is not None and self._table.created:
-            self._write(self._copy())
+        if self._table.created:
+            self._copy()()
 
-    def _write(self, copy: disk_copy.Copy) -> None:
-        assert self._disk is not None
-        try:
-            disk_copy.save(self._disk, copy)
-        except OSError as exc:
-            log.error("view.not_saved", path=str(self._disk), error=str(exc))  # noqa: TRY400
-
-    def _copy(self) -> disk_copy.Copy:
-        table = self._table
-        return disk_copy.Copy(
-            bucket=self.bucket.name,
-            created=table.created,
-            sequence=table.sequence,
-            stamp=table.stamp,
-            epoch=table.epoch,
-            complete=self.complete,
-            heard_at=time.time() - self.age_s,
-            entries={
-                key: (*table.marks.get(key, (0, 0)), msgspec.Raw(msgspec.json.encode(value)))
-                for key, value in table.entries.items()
-            },
-        )
+    def _copy(self) -> Callable[[], None]:
+        """Return what writes the copy of now."""
+        if self._disk is None:
+            return lambda: None
+        return self._disk.take(complete=self.complete, heard_at=time.time() - self.age_s)
 
 
 def _missing(bucket: topology.Bucket) -> Missing:

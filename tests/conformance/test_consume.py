@@ -8,7 +8,7 @@ import pytest
 from caravan.contracts import topology
 from caravan.contracts.events import Event
 from caravan.kit.buckets import open_stream
-from caravan.kit.bus import RetryLater, consume
+from caravan.kit.consume import RetryLater, consume
 from caravan.kit.dead import bury
 from caravan.testing.wait import until
 

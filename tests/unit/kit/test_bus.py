@@ -8,7 +8,7 @@ import pytest
 import structlog.testing
 
 from caravan.contracts import admin, topology
-from caravan.contracts.errors import RemoteRefusal, UnavailableError
+from caravan.contracts.errors import InvalidRequestError, RemoteRefusal, UnavailableError
 from caravan.contracts.instances import Lease
 from caravan.kit.bus import Bus, NatsTooOldError
 from caravan.testing.nats import NatsServer
@@ -37,6 +37,22 @@ async def test_who_cannot_wait_is_told_where_there_is_no_nats(free_port):
 
     assert f"nats://127.0.0.1:{free_port} within 0.05 s" in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+class Seed:
+    def reveal(self):
+        return "SUNOTASEED"
+
+
+@pytest.mark.parametrize(
+    ("url", "seed"), [("nats://127.0.0.1:port", None), ("nats://127.0.0.1:4222", Seed())]
+)
+async def test_a_url_or_a_seed_that_is_none_is_refused_and_not_waited_for(url, seed):
+    async with Bus(url, name="test", seed=seed) as bus:
+        with pytest.raises(InvalidRequestError, match="URL or seed") as refused:
+            await bus.established(60)
+
+    assert "SUNOTASEED" not in str(refused.value)
 
 
 @contextlib.asynccontextmanager

@@ -258,3 +258,17 @@ def test_who_hears_that_a_stream_made_anew_holds_nothing_can_tell_that_it_is_ano
     table.end()
 
     assert told == [("a", "first"), ("a", "second")]
+
+
+def test_a_copy_that_is_ahead_of_the_stream_is_not_confirmed_by_an_old_word_of_the_owner():
+    """A new process remembers how far the stream went, though not what was deleted in it."""
+    table = Table(Missing.OWNER, lambda *_: None)
+    table.start_from(created="s", sequence=5, stamp=50, epoch=1)
+
+    table.begin("s", 3)
+    table.complete("s", 1, 3, 30)
+    table.end()
+    assert not table.confirmed
+
+    table.complete("s", 2, 4, 60)
+    assert table.confirmed

@@ -1,10 +1,16 @@
 """Stands in for a worker: says that it lives, obeys or not, dies when it is told to.
 
-Its orders are the engine_args of its spec: ``--pids DIR`` (a file per life, named
-``<instance>.<pid>``), ``--die N`` (at once, with status N), ``--deaf`` (ignores SIGTERM),
-``--slow SECONDS`` (ends so long after SIGTERM), ``--print N`` (numbered lines), ``--child`` (leaves
-a deaf child behind), ``--lock`` (holds the lock of its folder, as a worker does). SIGUSR1 makes
-it exit with status 3.
+Its orders are the engine_args of its spec:
+
+--pids DIR       a file per life, named ``<instance>.<pid>``
+--print N        numbered lines; --echo TEXT
+--die N          ends at once, with status N
+--deaf           hears SIGTERM and goes on
+--slow SECONDS   ends so long after SIGTERM
+--child          leaves a deaf child behind
+--lock           holds the lock of its folder, as a worker does
+
+SIGUSR1 makes it exit with status 3.
 """
 
 import argparse
@@ -23,6 +29,8 @@ def main():
     if orders.lock:
         hold()
     Path(orders.pids, f"{spec['instance']}.{os.getpid()}").touch()
+    if orders.echo:
+        sys.stdout.write(f"{orders.echo}\n")
     for number in range(orders.print):
         sys.stdout.write(f"line {number}\n")
     sys.stdout.flush()
@@ -66,6 +74,7 @@ def parsed(args):
     parser.add_argument("--lock", action="store_true")
     parser.add_argument("--child", action="store_true")
     parser.add_argument("--slow", type=float, default=0.0)
+    parser.add_argument("--echo", default="")
     parser.add_argument("--print", type=int, default=0)
     return parser.parse_args(args)
 

@@ -129,6 +129,20 @@ async def test_a_command_that_is_not_there_is_a_failure_that_says_so(site):
         assert "was not found" in seen["i-aaaaaa"].reason
 
 
+async def test_a_worker_that_cannot_be_noted_never_begins(site):
+    """Else it would run, and nobody would know whom to stop."""
+    async with site.opened() as cluster:
+        pid = await running(site, cluster)
+        blocker = note(site, "i-aaaaaa").with_name("process.json.new")
+        blocker.mkdir()
+        os.kill(pid, signal.SIGKILL)
+        seen = await until(cluster, lambda seen: seen["i-aaaaaa"].failures >= 2)
+        assert "could not be started" in seen["i-aaaaaa"].reason
+        assert site.lives("i-aaaaaa") == [pid]
+        blocker.rmdir()
+        await until(cluster, lambda _: len(site.running("i-aaaaaa")) == 1)
+
+
 async def test_a_killed_worker_is_told_by_its_signal(site, cluster):
     pid = await running(site, cluster)
     os.kill(pid, signal.SIGKILL)

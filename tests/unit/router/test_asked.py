@@ -1,0 +1,92 @@
+import gzip
+import itertools
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.router.core import asked
+from services.router.core.errors import BadRequestError, BodyTooLargeError
+from services.router.core.lookups import ADDRESSES, LOOK_UPS, LookUpBound
+
+
+@given(st.binary(max_size=200))
+def test_bytes_of_any_kind_are_read_or_refused_never_more(raw):
+    try:
+        assert asked.read(raw).model
+    except BadRequestError as refusal:
+        assert refusal.status == 400  # noqa: PT017 - either outcome is right
+
+
+def test_deep_nesting_is_refused_or_read_but_ends_nothing():
+    for depth in (100, 100_000):
+        raw = b'{"model":"x","deep":' + b"[" * depth + b"]" * depth + b"}"
+        try:
+            assert asked.read(raw).model == "x"
+        except BadRequestError as refusal:
+            assert depth > 100, refusal  # noqa: PT017 - either outcome is right
+
+
+@given(st.booleans(), st.sampled_from([None, {}, {"include_usage": True}, {"other": 1}]))
+def test_the_three_fields_are_read_and_others_are_not_looked_at(stream, options):
+    raw = msgspec.json.encode(
+        {"model": "m", "stream": stream, "stream_options": options, "new_field": {"a": [1]}}
+    )
+    shown = bool(options and options.get("include_usage"))
+
+    assert asked.read(raw) == asked.Asked(model="m", stream=stream, show_usage=shown)
+
+
+@given(st.binary(max_size=500), st.binary(max_size=50), st.lists(st.integers(0, 600), max_size=8))
+def test_gzip_in_pieces_of_any_size_even_of_several_members_expands(first, second, cuts):
+    packed = gzip.compress(first) + gzip.compress(second)
+    collector = asked.collector("gzip", 10_000)
+    places = sorted({0, len(packed), *(cut for cut in cuts if cut < len(packed))})
+    for a, b in itertools.pairwise(places):
+        collector.feed(packed[a:b])
+
+    assert collector.end() == first + second
+
+
+@given(st.integers(0, 300), st.sampled_from(["gzip", "identity", None]))
+def test_the_limit_is_met_exactly(size, encoding):
+    raw = b"x" * size
+    collector = asked.collector(encoding, 150)
+    packed = gzip.compress(raw) if encoding == "gzip" else raw
+    if size <= 150:
+        collector.feed(packed)
+        assert collector.end() == raw
+    else:
+        with pytest.raises(BodyTooLargeError):
+            collector.feed(packed)
+
+
+@pytest.mark.parametrize(
+    ("header", "refused"),
+    [(None, False), ("150", False), ("151", True), ("x", False), ("9" * 30, True)],
+)
+def test_a_declared_length_is_refused_only_above_the_limit(header, refused):
+    if refused:
+        with pytest.raises(BodyTooLargeError):
+            asked.declared_length(header, 150)
+    else:
+        asked.declared_length(header, 150)
+
+
+def test_look_ups_are_bounded_per_address_and_come_back():
+    bound = LookUpBound()
+    took = [bound.take("a", 0.0) for _ in range(int(LOOK_UPS) + 5)]
+
+    assert took == [True] * int(LOOK_UPS) + [False] * 5
+    assert bound.take("b", 0.0)
+    assert bound.take("a", 0.6)
+    assert not bound.take("a", 0.6)
+
+
+def test_addresses_that_were_quiet_longest_are_forgotten():
+    bound = LookUpBound()
+    for n in range(ADDRESSES + 10):
+        bound.take(str(n), 0.0)
+
+    assert len(bound._left) == ADDRESSES

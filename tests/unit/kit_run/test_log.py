@@ -1,0 +1,102 @@
+import json
+import logging
+
+import pytest
+import structlog
+
+from caravan.contracts.errors import InvalidRequestError
+from caravan.contracts.keys import mint
+from caravan.kit import log as logs
+from caravan.kit.settings import Secret
+
+
+@pytest.fixture(autouse=True)
+def _undone():
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+def fail(why, hidden=""):
+    raise ValueError(why, *hidden[:0])
+
+
+def lines(capsys):
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_a_line_is_an_event_with_its_pairs_service_and_time(capsys):
+    logs.configure("auth", form="json")
+    structlog.contextvars.bind_contextvars(request="r1")
+    structlog.get_logger().info("deployment.stuck", name="demo", tries=3)
+    (line,) = lines(capsys)
+    assert line["event"] == "deployment.stuck"
+    assert (line["name"], line["tries"], line["request"]) == ("demo", 3, "r1")
+    assert (line["level"], line["service"]) == ("info", "auth")
+    assert line["timestamp"].endswith("Z")
+
+
+def test_what_libraries_say_has_the_same_form(capsys):
+    logs.configure("auth", form="json")
+    logging.getLogger("some.library").warning("lost %s", "it")
+    (line,) = lines(capsys)
+    assert (line["event"], line["logger"], line["service"]) == ("lost it", "some.library", "auth")
+
+
+def test_the_chatter_of_our_libraries_is_left_out(capsys):
+    logs.configure("auth", form="json")
+    logging.getLogger("uvicorn.error").info("Started server process")
+    logging.getLogger("nats.aio.client").info("connected")
+    assert lines(capsys) == []
+
+
+def test_below_the_level_nothing_is_written(capsys):
+    logs.configure("auth", form="json", level="warning")
+    structlog.get_logger().info("quiet")
+    structlog.get_logger().warning("loud")
+    assert [line["event"] for line in lines(capsys)] == ["loud"]
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_secrets_never_print(capsys, form):
+    logs.configure("auth", form=form)
+    key = mint(7)
+    log = structlog.get_logger()
+    log.info("a", seed=Secret("s3cret"), nested={"key": [key]}, url="nats://me:s3cret@host:4222")
+    try:
+        fail(f"bad key {key}")
+    except ValueError:
+        log.exception("b")
+    logging.getLogger("x").error("key %s at postgresql://me:s3cret@host/db", key)
+    text = capsys.readouterr().err
+    assert "s3cret" not in text
+    assert key not in text
+    assert "host:4222" in text
+    assert "ValueError" in text
+
+
+def test_a_traceback_tells_no_local_variables(capsys):
+    logs.configure("auth", form="console")
+    try:
+        fail("what went wrong", hidden="in a frame only")
+    except ValueError:
+        structlog.get_logger().exception("failed")
+    text = capsys.readouterr().err
+    assert "ValueError: what went wrong" in text
+    assert text.count("in a frame only") == text.count('hidden="in a frame only"')
+
+
+def test_off_a_terminal_auto_is_json(capsys):
+    logs.configure("auth")
+    structlog.get_logger().info("a")
+    assert lines(capsys)[0]["event"] == "a"
+
+
+@pytest.mark.parametrize("wrong", [{"form": "xml"}, {"level": "chatty"}])
+def test_an_unknown_form_or_level_is_refused_with_those_there_are(wrong):
+    with pytest.raises(InvalidRequestError, match=r"use .*(json|debug)"):
+        logs.configure("auth", **wrong)

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import time
 
 from caravan.cli import running, sessions
 from caravan.cli.home import Home
@@ -70,10 +69,8 @@ async def _end_workers(home: Home, say: Say, grace_s: float) -> list[str]:
         for instance, who in everyone.items()
     }
     living = list(running.living(home))
-    deadline = time.monotonic() + grace_s
     while tasks:
-        left = max(0.0, deadline - time.monotonic())
         names = ", ".join(sorted(task.get_name() for task in tasks))
-        say(f"Waiting for {names} to finish what is being answered (at most {left:.0f} s)")
+        say(f"Waiting for {names} to finish what is being answered (at most {grace_s:.0f} s)")
         _, tasks = await asyncio.wait(tasks, timeout=1.0)
     return living

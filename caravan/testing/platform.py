@@ -110,13 +110,19 @@ class Platform:
 
     # --- the command
 
-    def run(self, *arguments: str, stdin: str = "", timeout_s: float = 180.0) -> Ran:
-        """Run a command to its end, in this thread."""
+    def run(
+        self,
+        *arguments: str,
+        stdin: str = "",
+        environ: Mapping[str, str] | None = None,
+        timeout_s: float = 180.0,
+    ) -> Ran:
+        """Run a command to its end, in this thread; ``environ`` is added to its environment."""
         self.folder.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(  # noqa: S603 - our own command
             [sys.executable, "-m", "caravan.cli", *arguments],
             cwd=self.folder,
-            env=self.environ,
+            env={**self.environ, **(environ or {})},
             input=stdin,
             capture_output=True,
             text=True,
@@ -151,6 +157,10 @@ class Platform:
     @property
     def router_url(self) -> str:
         return self.context.router_url
+
+    @property
+    def nats_url(self) -> str:
+        return self.context.nats_url
 
     @property
     def base_url(self) -> str:

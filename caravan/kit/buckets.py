@@ -29,7 +29,8 @@ def answering(what: str) -> Iterator[None]:
         message = f"NATS has no {what} (its disk may have been emptied): it is made again, retry"
         raise UnavailableError(message) from None
     except APIError as exc:
-        message = f"NATS refuses {what}: {exc.description}"
+        words = exc.description or "JetStream does not answer yet"
+        message = f"NATS refuses {what}: {words}"
         raise UnavailableError(message) from exc
     except nats.errors.NoRespondersError:
         message = f"NATS runs without JetStream, so there is no {what}: start it with `-js`"

@@ -14,6 +14,9 @@ from caravan.kit.wire import decode
 
 V = TypeVar("V")
 
+MARK_TTL_S = 24 * 3600
+"""How long a deleted key is named; who was away longer hears of it from its owner's comparison."""
+
 
 class Entry(msgspec.Struct, Generic[V], frozen=True):
     """A value and the revision that a change of it must name."""
@@ -68,10 +71,14 @@ async def put(kv: KeyValue, key: str, value: msgspec.Struct) -> int:
 
 
 async def delete(kv: KeyValue, key: str) -> None:
-    """Delete ``key``; one that does not exist is no error."""
+    """Delete ``key``; one that does not exist is no error. The mark of it lasts a day."""
     _require_connection(kv)
     with answering(_what(kv)):
-        await kv.delete(key)
+        await kv._js.publish(  # noqa: SLF001 - ``KeyValue.delete`` leaves a mark for ever
+            f"{kv._pre}{key}",  # noqa: SLF001
+            headers={"KV-Operation": "DEL"},
+            msg_ttl=MARK_TTL_S,
+        )
 
 
 async def _newest(kv: KeyValue, key: str) -> RawStreamMsg | None:

@@ -79,6 +79,15 @@ async def test_a_revision_of_before_the_deletion_conflicts(kv):
         await records.write(kv, KEY, record(2), revision=first)
 
 
+async def test_the_mark_of_a_deleted_key_does_not_last_for_ever(bus, kv):
+    """Or a bucket would grow with every instance that there ever was."""
+    await records.delete(kv, KEY)
+
+    mark = await bus.js.get_msg("KV_instances", subject=f"$KV.instances.{KEY}")
+
+    assert (mark.headers["KV-Operation"], mark.headers["Nats-TTL"]) == ("DEL", "86400")
+
+
 async def test_deleting_what_is_not_there_is_no_error(kv):
     await records.delete(kv, KEY)
 

@@ -31,7 +31,7 @@ def reached(session: Session, out: Output, name: str, timeout_s: float) -> admin
             failed = failed + 1 if one.state == "failed" else 0
             if failed >= FAILED_LOOKS:
                 raise UnavailableError(
-                    f"{one.path} does not start: {one.reason or _why(one)}"
+                    f"{one.path} does not start: {_why(one).rstrip('.')}."
                     f" See `caravan logs {name}`; its tries go on."
                 )
             if time.monotonic() >= deadline:
@@ -60,5 +60,7 @@ def line(one: admin.Deployment) -> str:
 
 
 def _why(one: admin.Deployment) -> str:
+    if one.reason:
+        return one.reason
     reasons = [truth.reason for truth in one.truth if truth.reason]
-    return reasons[0] if reasons else "its engine ends at once."
+    return reasons[0] if reasons else "its engine ends at once"

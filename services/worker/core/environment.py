@@ -12,12 +12,16 @@ _SECRET_IN_URL = re.compile(r"://[^/\s@]+@")
 _HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _BREAKS_CPU = "SGLANG_USE_CPU_ENGINE"
 """Makes SGLang import compiled kernels that its CPU environment does not have."""
+_WAIT = "OMP_WAIT_POLICY"
+"""Unset, torch's threads spin for one another: on cores that others use too, or for a second engine
+on the same machine, that costs up to 20 times the speed."""
 
 
 def for_engine(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the engine's environment: nothing of ours, nothing secret, and no way to a hub."""
     kept = {name: value for name, value in environ.items() if not _secret(name, value)}
     kept.pop(_BREAKS_CPU, None)
+    kept.setdefault(_WAIT, "PASSIVE")
     return kept | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
 
 

@@ -167,6 +167,12 @@ def test_the_engine_gets_nothing_secret_and_nothing_of_ours():
     assert "SGLANG_USE_CPU_ENGINE" not in kept
 
 
+def test_the_engines_threads_do_not_spin_unless_the_user_wants_it():
+    assert environment.for_engine(ENVIRON)["OMP_WAIT_POLICY"] == "PASSIVE"
+    mine = ENVIRON | {"OMP_WAIT_POLICY": "ACTIVE"}
+    assert environment.for_engine(mine)["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
 def test_a_download_gets_the_hubs_token_and_the_proxy_only():
     kept = environment.for_download(ENVIRON, None)
     assert kept["HF_TOKEN"] == "hf_x"

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import shutil
 
 import pytest
 
 from caravan.kit.bus import Bus
 from caravan.testing import nats
+from caravan.testing import nomad_agent as nomad
 
 pytest_plugins = ["tests.postgres_server"]
 
@@ -62,3 +64,12 @@ async def running():
     failures = [r for r in results if isinstance(r, Exception)]
     if failures:
         raise failures[0]
+
+
+@pytest.fixture(scope="session")
+def nomad_agent(tmp_path_factory):
+    """A real Nomad, one for all tests of a run; each test takes away what it left there."""
+    if shutil.which("nomad") is None:
+        pytest.skip(nomad.MISSING)
+    with nomad.NomadAgent(tmp_path_factory.mktemp("nomad") / "agent") as agent:
+        yield agent

@@ -128,7 +128,7 @@ class NomadSite(Site):
 
     @contextlib.asynccontextmanager
     async def opened(self):
-        cluster = nomad_cluster(self.agent.address, self.terms)
+        cluster = nomad_cluster(self.agent.url, self.terms)
         async with self.keeping(cluster):
             yield cluster
 
@@ -146,7 +146,7 @@ async def main():
 """
 
     def orders(self, spec):
-        return msgspec.json.encode((self.agent.address, self.terms, spec)).decode()
+        return msgspec.json.encode((self.agent.url, self.terms, spec)).decode()
 
     def close(self):
         self.agent.clear()

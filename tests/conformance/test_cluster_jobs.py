@@ -13,7 +13,7 @@ FILES = sorted(JOBS.glob("*.nomad.hcl"))
 def nomad(agent, *words):
     return subprocess.run(
         [shutil.which("nomad"), *words],
-        env={"NOMAD_ADDR": agent.address, "PATH": "/usr/bin:/bin"},
+        env={"NOMAD_ADDR": agent.url, "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         check=False,

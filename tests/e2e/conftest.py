@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from caravan.testing.models import tiny_random
+from caravan.testing.nomad_agent import HOST_NETWORK
 from caravan.testing.platform import FAKE_ENGINE, Platform
 from engines import install
 
@@ -56,4 +57,8 @@ def _cluster(cluster, request):
     if not os.environ.get(NOMAD) or shutil.which("nomad") is None:
         pytest.skip(f"no Nomad asked for: set {NOMAD}=1 where `nomad` is on PATH")
     agent = request.getfixturevalue("nomad_agent")
-    return {"SCHEDULER_CLUSTER": "nomad", "SCHEDULER_NOMAD_ADDR": agent.url}
+    return {
+        "SCHEDULER_CLUSTER": "nomad",
+        "SCHEDULER_NOMAD_ADDR": agent.url,
+        "SCHEDULER_NOMAD_HOST_NETWORK": HOST_NETWORK,
+    }

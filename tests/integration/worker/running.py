@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+from nats.errors import Error as NatsError
 
 from caravan.contracts import topology
 from caravan.contracts.errors import UnavailableError
@@ -168,9 +169,11 @@ class Bucket:
         return await until(reached)
 
     async def _read(self, bucket, kind):
+        """Read without making the bucket: after a wipe that is the worker's to do."""
         try:
-            entry = await records.read(await open_bucket(self._bus, bucket), KEY, kind)
-        except (UnavailableError, msgspec.DecodeError):
+            kv = await self._bus.js.key_value(bucket.name)
+            entry = await records.read(kv, KEY, kind)
+        except (NatsError, UnavailableError, msgspec.DecodeError):
             return None
         return entry and entry.value
 

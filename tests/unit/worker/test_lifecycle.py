@@ -192,6 +192,11 @@ def test_sigterm_while_it_loads_stops_the_engine():
     assert step(life, Exited(2.0, "it was ended"))[0].exit == 0
 
 
+def test_a_failure_stays_one_when_somebody_asks_it_to_end():
+    life, _ = ready(*ticks(busy(1), 2.0, 5), Asked(15.0), Exited(16.0, "it was killed"))
+    assert (life.state, life.exit) == ("failed", 1)
+
+
 def test_an_engine_that_dies_while_it_drains_does_not_make_the_end_a_failure():
     life, _ = ready(Asked(10.0), Exited(11.0, "it exited with 1"))
     assert life.exit == 0

@@ -88,8 +88,9 @@ def _uv() -> list[str]:
 
 
 def _run(command: Sequence[str]) -> None:
-    # Nothing here asks a model hub, which some machines cannot reach.
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    # Nothing here asks a model hub, which some machines cannot reach; and torch's threads, left
+    # alone, spin for one another.
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     done = subprocess.run(  # noqa: S603 - fixed programs and our own arguments
         command, env=environment, check=False, capture_output=True, text=True, errors="replace"
     )

@@ -36,7 +36,8 @@ class EngineProcess:
         self._command = [*program, "serve", "--model-path", str(model)]
         self._command += ["--served-model-name", name, "--api-key", self.key]
         self._command += ["--host", "127.0.0.1", "--port", str(self.port), *flags]
-        self._environ = {**os.environ, "HF_HUB_OFFLINE": "1", **(environ or {})}
+        ours = {"HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # as a worker sets them
+        self._environ = {**os.environ, **ours, **(environ or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -6,6 +6,7 @@ import shutil
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -205,3 +206,11 @@ def schedulers(nats_server, new_database, cluster):
 async def scheduler(schedulers, workers):  # noqa: ARG001 - they announce what it starts
     async with schedulers() as scheduler:
         yield scheduler
+
+
+@pytest.fixture
+def stage(operator, cluster, workers, bus, model):
+    """All that a story on the bus needs, but for the scheduler and the routers."""
+    return SimpleNamespace(
+        operator=operator, cluster=cluster, workers=workers, bus=bus, model=model
+    )

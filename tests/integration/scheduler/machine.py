@@ -28,6 +28,7 @@ class MemoryCluster:
 
     def __init__(self):
         self.instances = {}
+        self.specs = {}
         self.memory = None
         self.refuse = {}
         self.down = ""
@@ -66,6 +67,7 @@ class MemoryCluster:
         ref = Ref(spec.tenant, spec.name, spec.instance)
         if ref not in self.instances:
             self.instances[ref] = Observed(ref=ref, state=RUNNING, since=time.time())
+            self.specs[ref] = spec
             self.started.append(spec.instance)
             self.born(spec)
             self.changed()

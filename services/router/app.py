@@ -29,6 +29,8 @@ from services.router.core.job import Chances, Patience
 from services.router.loops.report import Reporter
 from services.router.settings import Settings
 
+KEEP_ALIVE_S = 75
+"""Longer than clients and proxies keep idle connections, so that they close them, not we."""
 log = structlog.get_logger()
 
 
@@ -121,6 +123,7 @@ async def _open(
         http=ClientConnection,
         ws="none",
         date_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
     )
     async with server:
         url = f"http://{settings.host}:{server.port}"

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import math
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -17,6 +18,12 @@ KEEP_ALIVE_S = 4.0
 """Less than SGLang's 5 s, so that an idle connection is ours to close."""
 LARGE_BODY = 2**20
 READ_BUFFER = 2**16
+_KEEP_ALIVE = {
+    "TCP_KEEPIDLE": 10,
+    "TCP_KEEPINTVL": 5,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 25_000,
+}
 
 
 class EngineAnswer:
@@ -58,7 +65,11 @@ class EngineClient:
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=0, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=10, happy_eyeballs_delay=None
+                limit=0,
+                keepalive_timeout=KEEP_ALIVE_S,
+                ttl_dns_cache=10,
+                happy_eyeballs_delay=None,
+                socket_factory=_socket,
             ),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -98,6 +109,20 @@ class EngineClient:
             raise _silent(trace, patience_s) from exc
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise AttemptError(_failure(trace), f"no answer ({type(exc).__name__})") from exc
+
+
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """Return a socket which notices within 25 s that the other machine has vanished.
+
+    Without it a request that waits for its first byte there would wait for ever.
+    """
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEP_ALIVE.items():
+        if hasattr(socket, name):  # not every system has them all
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return made
 
 
 def _headers(call: Call) -> dict[str, str]:

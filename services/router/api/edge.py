@@ -1,5 +1,6 @@
 """The outermost layer: request ids, CORS, headers of every answer, one log line per request."""
 
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from services.router.core.story import CANCELLED, CLIENT_GONE, COMPLETE, REFUSED
 QUIET = frozenset({"/health", "/ready", "/metrics"})
 """Asked for all day by machines: told at level debug only."""
 MODELS = "/v1/models"
+_SLASHES = re.compile("//+")
 log = structlog.get_logger()
 
 
@@ -53,7 +55,7 @@ class Edge:
 
     def _begin(self, scope: HTTPScope, headers: dict[str, str]) -> Story:
         client, path = scope["client"], scope["path"]
-        route = path.rstrip("/")
+        route = _SLASHES.sub("/", path).rstrip("/")
         if route.startswith(MODELS + "/"):
             route = MODELS
         return Story(

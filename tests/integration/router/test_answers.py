@@ -2,8 +2,10 @@
 
 import json
 
-from tests.integration.router.engine import ANSWER
-from tests.integration.router.world import CHAT, SECRET, body
+import pytest
+
+from tests.integration.router.engine import ANSWER, USAGE_EVENT, event, token
+from tests.integration.router.world import CHAT, MODEL, SECRET, body
 
 
 async def test_an_answer_comes_from_the_instance_byte_for_byte(world, engine):
@@ -50,3 +52,48 @@ async def test_every_route_reaches_the_same_route_of_the_engine(world, engine):
         assert (await world.asked(body(), path))[0] == 200
 
     assert [r.path for r in engine.requests] == [CHAT, "/v1/completions"]
+
+
+@pytest.mark.parametrize(
+    "path", ["//v1/chat/completions", "/v1/chat/completions/", "/v1//completions"]
+)
+async def test_odd_slashes_change_nothing(world, engine, path):
+    await world.serving(engine)
+
+    status, _, _ = await world.asked(body(), path)
+
+    assert status == 200
+    assert engine.requests[0].path in {CHAT, "/v1/completions"}
+
+
+async def test_embeddings_come_from_a_model_that_makes_them(world, engine):
+    vectors = {"object": "list", "data": [{"embedding": [0.5], "index": 0}], "model": MODEL}
+
+    async def script(_, connection):
+        await connection.answer(vectors)
+
+    engine.script = script
+    await world.serving(engine, task="embedding")
+
+    status, _, found = await world.asked({"model": MODEL, "input": "x"}, "/v1/embeddings")
+
+    assert (status, found) == (200, vectors)
+    assert engine.requests[0].path == "/v1/embeddings"
+    assert (await world.refused(body()))[1]["param"] == "model"
+
+
+async def test_an_engine_that_answers_in_odd_pieces_is_understood(world, engine):
+    whole = b"".join(map(event, [token("a"), token("", "stop"), USAGE_EVENT, "[DONE]"]))
+
+    async def script(_, connection):
+        await connection.begin()
+        for n in range(len(whole)):
+            await connection.chunk(whole[n : n + 1])
+        await connection.end()
+
+    engine.script = script
+    await world.serving(engine)
+
+    _, text = await world.streamed(body(stream_options={"include_usage": True}))
+
+    assert text.encode() == whole

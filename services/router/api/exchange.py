@@ -53,7 +53,9 @@ class Exchange:
             if failed is None:
                 return
             self._note(chosen, failed)
-            if not attempts.may_go_on(failed.failure, chosen.key, self._chances.monotonic()):
+            others = not attempts.tried.issuperset(ready)
+            now = self._chances.monotonic()
+            if not attempts.may_go_on(failed.failure, chosen.key, now, others=others):
                 raise self._exhausted(job, entry, ready, failed)
 
     def _ready(self, job: Job) -> tuple[DeploymentEntry, dict[str, Record]]:

@@ -74,15 +74,20 @@ class Attempts:
         self.tried.add(instance)
         self.count += 1
 
-    def may_go_on(self, failure: Failure, instance: str, now: float) -> bool:
-        """Tell whether the request may go to an instance that is not in ``tried``."""
+    def may_go_on(self, failure: Failure, instance: str, now: float, *, others: bool) -> bool:
+        """Tell whether the request may go to an instance that is not in ``tried``.
+
+        ``others``: there are such instances; where there are none, no budget is used.
+        """
         match failure:
             case Failure.NEVER_DELIVERED | Failure.UNAUTHORIZED:
-                return True
+                return others
             case Failure.REFUSED:
-                return self._budget.take(now)
+                return others and self._budget.take(now)
             case Failure.BROKEN | Failure.STALE:
                 self._broken += 1
-                if failure is Failure.STALE and self._broken == 1:
+                if self._broken > 1:
+                    return False
+                if failure is Failure.STALE:
                     self.tried.discard(instance)
-                return self._broken <= 1
+                return others or failure is Failure.STALE

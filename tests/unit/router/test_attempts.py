@@ -14,7 +14,7 @@ def test_no_instance_gets_a_request_twice_but_after_a_stale_connection(given_fai
     for n, failure in enumerate(given_failures):
         order.append(f"i-{n}")
         attempts.begin(f"i-{n}")
-        if not attempts.may_go_on(failure, f"i-{n}", 0.0):
+        if not attempts.may_go_on(failure, f"i-{n}", 0.0, others=True):
             break
     again = [name for name in order if name not in attempts.tried]
     assert len(again) <= 1
@@ -27,7 +27,7 @@ def test_a_request_that_was_delivered_and_broke_goes_to_one_more_at_most(given_f
     for n, failure in enumerate(given_failures):
         attempts.begin(f"i-{n}")
         breaks += failure in {Failure.BROKEN, Failure.STALE}
-        if not attempts.may_go_on(failure, f"i-{n}", 0.0):
+        if not attempts.may_go_on(failure, f"i-{n}", 0.0, others=True):
             break
     assert breaks <= 2
 
@@ -39,9 +39,9 @@ def test_what_was_never_delivered_goes_on_outside_any_budget():
     attempts = Attempts(budget)
     for n in range(100):
         attempts.begin(f"i-{n}")
-        assert attempts.may_go_on(Failure.NEVER_DELIVERED, f"i-{n}", 0.0)
-        assert attempts.may_go_on(Failure.UNAUTHORIZED, f"i-{n}", 0.0)
-        assert not attempts.may_go_on(Failure.REFUSED, f"i-{n}", 0.0)
+        assert attempts.may_go_on(Failure.NEVER_DELIVERED, f"i-{n}", 0.0, others=True)
+        assert attempts.may_go_on(Failure.UNAUTHORIZED, f"i-{n}", 0.0, others=True)
+        assert not attempts.may_go_on(Failure.REFUSED, f"i-{n}", 0.0, others=True)
 
 
 @given(st.lists(st.tuples(st.floats(0, 40), st.booleans()), max_size=300))
@@ -59,3 +59,14 @@ def test_the_budget_is_a_tenth_of_ten_seconds_traffic_or_ten(given_moments):
         assert budget.take(now) is allowed
         if allowed:
             retries.append(now)
+
+
+def test_with_no_other_instance_nothing_goes_on_but_a_stale_connection_and_no_budget_is_used():
+    budget = RetryBudget()
+    for failure in Failure:
+        for _ in range(20):
+            attempts = Attempts(budget)
+            attempts.begin("i-1")
+            goes_on = attempts.may_go_on(failure, "i-1", 0.0, others=False)
+            assert goes_on is (failure is Failure.STALE)
+    assert budget.take(0.0)

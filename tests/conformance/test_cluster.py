@@ -154,6 +154,19 @@ async def test_one_that_was_forgotten_is_not_listed_and_may_be_forgotten_again(s
     await cluster.forget(ref("i-aaaaaa"))
 
 
+async def test_a_name_that_was_forgotten_can_be_started_again(site, cluster):
+    await cluster.start(site.spec("i-aaaaaa"))
+    await started(site, cluster, "i-aaaaaa")
+    await cluster.stop(ref("i-aaaaaa"))
+    await until(cluster, in_state("i-aaaaaa", "ended"))
+    await cluster.start(site.spec("i-aaaaaa"))
+    assert len(site.lives("i-aaaaaa")) == 1
+    await cluster.forget(ref("i-aaaaaa"))
+    await cluster.start(site.spec("i-aaaaaa"))
+    await until(cluster, in_state("i-aaaaaa", "running"))
+    await until(cluster, lambda _: len(site.lives("i-aaaaaa")) == 2)
+
+
 async def test_one_that_is_not_there_can_be_stopped_and_forgotten_but_has_no_log(cluster):
     await cluster.stop(ref("i-zzzzzz", "nobody"))
     await cluster.forget(ref("i-zzzzzz", "nobody"))

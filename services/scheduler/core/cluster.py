@@ -2,6 +2,18 @@
 
 Every verb is idempotent and returns at once; that something began or ended is *observed* later.
 The cluster restarts what fails, with back-off (5 s doubling to 5 min): nobody else does.
+
+What a caller may rely on, on processes and on Nomad alike (one suite holds both to it):
+
+- A worker needs no scheduler to live, and a stop goes on when the one that asked for it dies.
+  Whoever comes next sees the same instances; ``start`` of one that is there, in whatever state,
+  changes nothing.
+- One that was stopped stays listed as ended until it is forgotten. To run the same name again,
+  forget it and start it.
+- A stop is told by SIGTERM, once. A worker that exits without being asked to, even with status 0,
+  has failed.
+- Somebody may have changed the cluster by hand: a group that was set to 0 in Nomad is *waiting* and
+  says so, a job that was stopped there is *ended*.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -36,7 +48,7 @@ class Observed(Struct, frozen=True, kw_only=True):
     reason: str = ""
     """Why it waits or failed, in words for people, e.g. ``no node has 40 GiB of memory free``."""
     failures: int = 0
-    """Failed lives in a row; 0 again after one that lasted 5 minutes."""
+    """Failed lives in a row; 0 again after one of 5 minutes. Nomad counts no further than 6."""
     next_try_at: float = 0.0
     """Seconds since the epoch; 0 when no try is planned."""
     since: float = 0.0
@@ -79,11 +91,18 @@ class Cluster(Protocol):
         ...
 
     async def forget(self, ref: Ref) -> None:
-        """Drop what is left of an instance that has ended."""
+        """Drop what is left of an instance that has ended; its log goes with it.
+
+        ``ClusterRefusedError`` while anything of it runs or shall run.
+        """
         ...
 
     async def logs(self, ref: Ref, cursor: str) -> Lines:
-        """Return what it printed after ``cursor``; an empty cursor gives the last 100 lines."""
+        """Return what it printed after ``cursor``; an empty cursor gives the last 100 lines.
+
+        Over all its lives, at most 256 KiB at once. ``InstanceNotFoundError`` when it is not known,
+        ``InvalidRequestError`` for a cursor that no answer held.
+        """
         ...
 
     async def mark(self) -> Mark | None:

@@ -93,7 +93,6 @@ async def _prepare(
         command=[*command, *arguments],
         environ=environment.for_engine(os.environ),
         secret=place.key,
-        grace_s=settings.grace_s,
     )
     engine = SGLang(launch, place, path(spec.tenant, spec.name), spec.task)
     stack.push_async_callback(engine.close)
@@ -120,6 +119,7 @@ def _limits(settings: Settings, spec: Spec) -> Limits:
         stall_s=spec.stall_s,
         load_s=settings.load_s,
         probe_s=settings.probe_s,
+        grace_s=settings.grace_s,
     )
 
 

@@ -40,7 +40,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     probe_s: float = 60.0
     """After so many seconds without a token an idle engine is asked for one."""
     grace_s: float = 20.0
-    """So many seconds an engine has to end after SIGTERM before it is killed."""
+    """So many seconds an engine has to end after SIGTERM before it is killed; one that drains has
+    the rest of ``drain_s`` too."""
     log_form: str = "auto"
     """auto, console or json."""
     log_level: str = "info"

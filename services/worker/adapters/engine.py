@@ -73,9 +73,9 @@ class SGLang:
         """Wait for its end and return how it ended, in words."""
         return await self._started.exited()
 
-    async def stop(self) -> None:
-        """Ask it to end, and kill it when it takes longer than its grace."""
-        await self._started.stop()
+    async def stop(self, patience_s: float) -> None:
+        """Ask it to end, and kill it when it takes longer than ``patience_s``."""
+        await self._started.stop(patience_s)
 
     def kill(self) -> None:
         """End it and all that it started, at once; may repeat, also when it never was started."""

@@ -26,8 +26,6 @@ class Launch(Struct, frozen=True, kw_only=True):
     environ: Mapping[str, str]
     secret: str
     """Masked in what it prints."""
-    grace_s: float
-    """Between SIGTERM and SIGKILL."""
 
 
 class EngineProcess:
@@ -39,7 +37,6 @@ class EngineProcess:
     def __init__(self, launch: Launch) -> None:
         self._process = _spawn(launch)
         self._who = identity(self._process.pid)
-        self._grace_s = launch.grace_s
         assert self._process.stdout is not None
         source = os.dup(self._process.stdout.fileno())
         self._process.stdout.close()
@@ -53,9 +50,9 @@ class EngineProcess:
         await self.output.ended(_LAST_WORDS_S)
         return endings.words(returncode, self.output.last_lines())
 
-    async def stop(self) -> None:
-        """Send SIGTERM; kill it when it has not ended within its grace."""
-        await end(self._who, self._grace_s)
+    async def stop(self, patience_s: float) -> None:
+        """Send SIGTERM; kill it when it has not ended within ``patience_s``."""
+        await end(self._who, patience_s)
 
     def kill(self) -> None:
         """Kill it and its group at once; nothing happens when it has been reaped."""

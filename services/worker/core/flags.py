@@ -78,6 +78,8 @@ def arguments(
         *("--enable-metrics", "--enable-cache-report", "--sleep-on-idle"),
         # The worker asks for the load every 3 s; its log would be nothing else.
         *("--uvicorn-access-log-exclude-prefixes", "/v1/loads", "/health", "/metrics"),
+        # Its load is told anew at every step: by default, answers of 15 tokens would not be seen.
+        *("--load-snapshot-publish-interval", "1"),
         "--stream-response-default-include-usage",
         *(_embedding(architectures) if spec.task == EMBEDDING else ()),
         *DEFAULTS[kind],

@@ -55,6 +55,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     load_s: float = 3600.0
     probe_s: float = 60.0
     """An idle engine is asked for a token so often."""
+    grace_s: float = 20.0
+    """Between SIGTERM and SIGKILL, where nothing has to be finished."""
     pause_s: float = 3.0
     """Between two readings of a ready engine's load."""
 
@@ -83,6 +85,9 @@ class Life(Struct, frozen=True, kw_only=True):
     quiet_until: float = 0.0
     end_by: float = 0.0
     idle_reads: int = 0
+    patience_s: float = 0.0
+    """How long after STOP the engine is killed. One that drains keeps the rest of its time: SGLang
+    finishes what it has begun, and knows better than its load, which it tells late."""
 
 
 class Fetched(Struct, frozen=True):
@@ -259,8 +264,14 @@ def _draining(life: Life, tick: Ticked) -> tuple[Life, Actions]:
     life = replace(life, idle_reads=life.idle_reads + 1 if idle else 0)
     done = life.idle_reads >= IDLE_READS and tick.at >= life.quiet_until
     if done or tick.at >= life.end_by:
-        return _end(life, STOP)
+        return _end_drained(life, tick.at)
     return life, ()
+
+
+def _end_drained(life: Life, at: float) -> tuple[Life, Actions]:
+    rest = max(life.end_by - at, 0.0)
+    life, actions = _end(life, STOP)
+    return replace(life, patience_s=life.patience_s + rest), actions
 
 
 def _asked(life: Life, at: float) -> tuple[Life, Actions]:
@@ -281,7 +292,7 @@ def _told(life: Life, told: Told) -> tuple[Life, Actions]:
     if life.state != DRAINING or life.engine != RUNNING:
         return life, ()
     life = replace(life, end_by=min(life.end_by, told.deadline))
-    return _end(life, STOP) if told.at >= life.end_by else (life, ())
+    return _end_drained(life, told.at) if told.at >= life.end_by else (life, ())
 
 
 def _exited(life: Life, words: str) -> Life:
@@ -316,4 +327,5 @@ def _probe(life: Life) -> tuple[Life, Actions]:
 
 
 def _end(life: Life, how: str) -> tuple[Life, Actions]:
-    return replace(life, engine=ENDING, probing=False), (how,)
+    life = replace(life, engine=ENDING, probing=False, patience_s=life.limits.grace_s)
+    return life, (how,)

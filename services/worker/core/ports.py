@@ -31,8 +31,8 @@ class Engine(Protocol):
         """Wait for its end, end what it has left over, and return how it ended, in words."""
         ...
 
-    async def stop(self) -> None:
-        """Ask it to end, and kill it when it takes longer than its grace."""
+    async def stop(self, patience_s: float) -> None:
+        """Ask it to end, and kill it when it takes longer than ``patience_s``."""
         ...
 
     def kill(self) -> None:

@@ -94,7 +94,7 @@ class Supervisor:
             case lifecycle.PROBE:
                 return self._probe(self._engine)
             case lifecycle.STOP:
-                return self._engine.stop()
+                return self._engine.stop(self.life.patience_s)
             case _:
                 self._engine.kill()
                 return None

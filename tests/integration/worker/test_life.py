@@ -128,7 +128,7 @@ async def test_a_second_sigterm_ends_it_at_once(start, bucket, http):
 
 
 async def test_an_engine_that_does_not_hear_sigterm_is_killed_after_its_grace(start, bucket):
-    worker = await start(plan={"deaf": True}, grace_s=1)
+    worker = await start(plan={"deaf": True}, grace_s=1, spec={"drain_s": 3.0})
     engine = await worker.engine()
     await bucket.state("ready")
     worker.terminate()

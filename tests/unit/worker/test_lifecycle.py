@@ -140,6 +140,7 @@ def test_a_ready_engine_serves_on_for_two_seconds_after_sigterm():
     assert (life.state, actions) == ("draining", ())
     life, actions = step(life, Ticked(12.0, IDLE))
     assert actions == (STOP,)
+    assert life.patience_s == 28.0 + LIMITS.grace_s
     life, _ = step(life, Exited(12.5, "it exited with 0"))
     assert life.exit == 0
 
@@ -163,7 +164,8 @@ def test_one_idle_reading_is_not_enough():
 
 
 def test_a_planned_drain_whose_deadline_has_passed_ends_at_once():
-    assert ready(Asked(10.0), Told(10.1, deadline=4.0))[1] == (STOP,)
+    life, actions = ready(Asked(10.0), Told(10.1, deadline=4.0))
+    assert (actions, life.patience_s) == ((STOP,), LIMITS.grace_s)
 
 
 def test_a_planned_drain_ends_at_its_deadline():

@@ -7,7 +7,7 @@ import msgspec
 import nats.errors
 import structlog
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig, StreamInfo
-from nats.js.errors import APIError, BadRequestError, NoStreamResponseError, NotFoundError
+from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 from nats.js.kv import KeyValue
 
 from caravan.contracts import topology
@@ -16,8 +16,6 @@ from caravan.contracts.errors import UnavailableError
 from caravan.kit.bus import NOT_CONNECTED, Bus
 
 log = structlog.get_logger()
-
-STREAM_NAME_IN_USE = 10058
 
 
 @contextlib.contextmanager
@@ -150,12 +148,7 @@ def _bucket_config(bucket: topology.Bucket) -> StreamConfig:
 
 
 async def _add(bus: Bus, config: StreamConfig) -> StreamInfo:
-    """Make a stream; when another process was quicker, take its."""
-    try:
-        info = await bus.js.add_stream(config)
-    except BadRequestError as exc:
-        if exc.err_code != STREAM_NAME_IN_USE:
-            raise
-        return await bus.js.stream_info(str(config.name))
+    """Make a stream; when another process was quicker with the same one, that is no error."""
+    info = await bus.js.add_stream(config)
     log.info("stream.made", stream=config.name)
     return info

@@ -25,9 +25,9 @@ async def kv(bus):
 
 
 async def test_two_thousand_entries_are_all_there_before_a_view_is_complete(bus, kv, running):
+    await write_complete(bus, BUCKET, epoch=7)
     for number in range(2000):
         await records.put(kv, f"t.d{number}", entry())
-    await write_complete(bus, BUCKET, epoch=7)
     sizes = []
 
     view = View(bus, BUCKET, changed=lambda _key, _value: sizes.append(view.complete))

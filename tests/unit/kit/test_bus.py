@@ -149,6 +149,27 @@ async def test_what_a_person_mends_on_the_server_needs_no_restart(tmp_path):
             await bus.client.flush()
 
 
+@pytest.mark.parametrize("error", ["Authorization Violation", "Slow Consumer"])
+async def test_an_error_that_the_server_sends_ends_a_connection_and_not_the_bus(error):
+    greeted = []
+
+    async def hello(reader, writer):
+        writer.write(b'INFO {"version":"2.11.0","max_payload":1024,"proto":1}\r\n')
+        while line := await reader.readline():
+            if line.startswith(b"PING"):
+                writer.write(b"PONG\r\n")
+                greeted.append(line)
+                if len(greeted) == 1:
+                    writer.write(f"-ERR '{error}'\r\n".encode())
+        writer.close()
+
+    server = await asyncio.start_server(hello, "127.0.0.1", 0)
+    url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, Bus(url, name="test") as bus:
+        await until(lambda: bus.lost_at)
+        await bus.reachable(60)
+
+
 async def test_asking_who_does_not_run_says_who_and_how_to_start_it(bus):
     with pytest.raises(UnavailableError, match="the auth does not run: start it with `caravan up`"):
         await bus.ask(topology.LIST_TENANTS, admin.ListTenants())

@@ -66,11 +66,8 @@ def deployment_of(model: str, key: KeyEntry) -> str:
 
 
 def in_scope(model: str, key: KeyEntry) -> bool:
-    """Tell whether ``key`` may name ``model``, a model id of its own tenant.
-
-    A scope is a model id, or the bare name of a deployment.
-    """
-    return not key.scopes or model in key.scopes or model.partition("/")[2] in key.scopes
+    """Tell whether ``key`` may name ``model``, a model id of its own tenant."""
+    return not key.scopes or model in key.scopes
 
 
 def check_deployment(model: str, route: str, entry: DeploymentEntry | None) -> DeploymentEntry:

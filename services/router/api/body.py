@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 from litestar.types import Receive
 
@@ -26,7 +27,7 @@ async def read_body(
     return collect.end()
 
 
-async def _next(receive: Receive, patience_s: float):  # type: ignore[no-untyped-def]  # noqa: ANN202 - ASGI's union
+async def _next(receive: Receive, patience_s: float) -> Any:  # noqa: ANN401 - an ASGI message
     try:
         async with asyncio.timeout(patience_s):
             return await receive()

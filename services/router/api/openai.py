@@ -12,6 +12,7 @@ from litestar.types import ControllerRouterHandler, Receive, Scope, Send
 from msgspec import Struct
 
 from caravan.contracts.errors import Refusal
+from caravan.contracts.keys import KeyEntry
 from services.router.api.body import read_body
 from services.router.api.exchange import Exchange
 from services.router.api.gate import Gate
@@ -47,11 +48,7 @@ class Inference:
         story = story_of(scope)
         reply = Reply(scope, send, patience_s=self._limits.client_patience_s)
         try:
-            await self._answer(scope, receive, reply)
-        except Refusal as refusal:
-            story.outcome, story.code = REFUSED, refusal.problem.code
-            story.why = story.why or refusal.problem.message
-            await reply.refuse(refusal, close=isinstance(refusal, SlowBodyError))
+            await self._answer_or_refuse(scope, receive, reply)
         except ClientGoneError as exc:
             story.outcome, story.why = CANCELLED, str(exc)
         except asyncio.CancelledError:
@@ -63,9 +60,18 @@ class Inference:
             story.outcome = FAILED
             await self._crashed(reply)
 
+    async def _answer_or_refuse(self, scope: Scope, receive: Receive, reply: Reply) -> None:
+        try:
+            await self._answer(scope, receive, reply)
+        except Refusal as refusal:
+            story = story_of(scope)
+            story.outcome, story.code = REFUSED, refusal.problem.code
+            story.why = story.why or refusal.problem.message
+            await reply.refuse(refusal, close=isinstance(refusal, SlowBodyError))
+
     async def _answer(self, scope: Scope, receive: Receive, reply: Reply) -> None:
         story = story_of(scope)
-        if scope["method"] != "POST":  # type: ignore[typeddict-item]
+        if story.method != "POST":
             raise MethodNotAllowedError(f"Use POST for {story.route}.", allow="POST")
         headers = http.readable(scope["headers"])
         key = await self._gate.key(headers.get("authorization"), story.client)
@@ -154,7 +160,7 @@ def handlers(inference: Inference, gate: Gate, views: Views) -> list[ControllerR
     return [infer, list_models, get_model]
 
 
-async def _key(gate: Gate, request: Request[Any, Any, Any]):  # type: ignore[no-untyped-def]  # noqa: ANN202
+async def _key(gate: Gate, request: Request[Any, Any, Any]) -> KeyEntry:
     story = story_of(request.scope)
     key = await gate.key(request.headers.get("authorization"), story.client)
     story.key = key.id

@@ -32,7 +32,8 @@ class Reply:
     """One answer. A client that reads nothing for ``patience_s`` is cut."""
 
     def __init__(self, scope: Scope, send: Send, *, patience_s: float) -> None:
-        self._connection: Connection | None = (scope.get("extensions") or {}).get(CONNECTION)  # type: ignore[assignment]
+        extensions: dict[str, Any] = scope.get("extensions") or {}
+        self._connection: Connection | None = extensions.get(CONNECTION)
         self._send, self._patience_s = send, patience_s
         self.started = False
         self.ended = False

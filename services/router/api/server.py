@@ -50,7 +50,7 @@ class ClientConnection(HttpToolsProtocol):
     _discarded = 0
     _refused = False
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn
         super().connection_made(transport)
         self._watch_silence()
 

@@ -115,7 +115,7 @@ class Platform:
         *arguments: str,
         stdin: str = "",
         environ: Mapping[str, str] | None = None,
-        timeout_s: float = 180.0,
+        timeout_s: float = 900.0,
     ) -> Ran:
         """Run a command to its end, in this thread; ``environ`` is added to its environment."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ class Platform:
         )
         return Ran(done.returncode, done.stdout, done.stderr)
 
-    async def cli(self, *arguments: str, stdin: str = "", timeout_s: float = 180.0) -> Ran:
+    async def cli(self, *arguments: str, stdin: str = "", timeout_s: float = 900.0) -> Ran:
         """Run a command to its end while the loop goes on."""
         return await asyncio.to_thread(self.run, *arguments, stdin=stdin, timeout_s=timeout_s)
 

@@ -5,7 +5,7 @@ import pytest
 from caravan.testing.wait import until
 from tests.e2e.streams import client
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(2400)
 NAME = "story"
 
 

@@ -74,6 +74,7 @@ async def test_the_next_supervisor_takes_over_what_a_killed_one_left(home):
     first.kill()
     await first.wait()
     assert alive(a)
+    running.state(home).unlink()  # so that what is noted is the second one's
 
     second = await supervise(home, a=SLEEPER)
     await until(lambda: "a" in running.fates(home).programs)

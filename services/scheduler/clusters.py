@@ -103,6 +103,9 @@ def _nomad(settings: Settings, installation: str) -> RunningCluster:
             datacenters=tuple(settings.nomad_datacenters),
             node_pool=settings.nomad_node_pool,
             host_network=settings.nomad_host_network,
+            cpu_mhz=settings.nomad_cpu_mhz,
+            memory_mib=settings.nomad_memory_mib,
+            priority=settings.nomad_priority,
             links=tuple(link(pair) for pair in settings.nomad_links),
         ),
     )

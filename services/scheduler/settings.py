@@ -58,6 +58,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     """With ``nomad``: which nodes they may run on."""
     nomad_host_network: str = "default"
     """With ``nomad``: the clients' network of which engines get address and port."""
+    nomad_cpu_mhz: int = 1000
+    """With ``nomad``: for an instance whose deployment does not say."""
+    nomad_memory_mib: int = 4096
+    """With ``nomad``: for an instance whose deployment does not say; it is killed beyond that."""
+    nomad_priority: int = 50
+    """With ``nomad``: of the model services' jobs, 1 to 100."""
     nomad_links: list[str] = []
     """With ``nomad``: what a deployment's job links to in Nomad's UI, each ``label=url``;
     ``{tenant}`` and ``{name}`` in the URL are filled."""

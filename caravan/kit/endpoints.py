@@ -35,6 +35,8 @@ AT_ONCE = 256
 GRACE_S = 1.0
 """How long requests that are being worked on may still take when the service ends."""
 
+_LEAVE_S = 10.0  # a dozen round trips to NATS, on a machine that may be slow
+
 _FIELD = re.compile(r"field `([^`]+)`")
 _PATH = re.compile(r" - at `\$([^`]*)`")
 
@@ -90,7 +92,7 @@ async def serving(  # noqa: PLR0913 - one composition, once per service
         yield
     finally:
         with suppress(nats.errors.Error, TimeoutError):
-            async with asyncio.timeout(grace_s):
+            async with asyncio.timeout(_LEAVE_S):
                 if bus.connected:
                     await micro.stop()
         await desk.close(grace_s)

@@ -120,7 +120,7 @@ job "worker" {
   }
 
   ui {
-    description = "Model service **${var.model}**, kept by Caravan. Each group is one instance, its task says which generation. Change it with `caravan`: what is changed here is changed back, but for a count of 0."
+    description = "Model service **${var.model}**, kept by Caravan. Each group is one instance, its task says which generation. Change it with `caravan`, not here."
 
     dynamic "link" {
       for_each = var.links

@@ -80,12 +80,24 @@ class Moves:
                 await self._next.wait()
 
 
+class AdoptedError(Exception):
+    """The database has taken over an installation: the cluster is to be opened as that one."""
+
+
 async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     """Run the scheduler until ``stopping`` is set; a refusal that leaves it ends the process."""
     async with asyncio.TaskGroup() as group:
-        work = group.create_task(_serve(settings), name="scheduler")
+        work = group.create_task(_serve_again(settings), name="scheduler")
         await stopping.wait()
         work.cancel()
+
+
+async def _serve_again(settings: Settings) -> None:
+    while True:
+        try:
+            await _serve(settings)
+        except* AdoptedError:
+            log.info("scheduler.begins_again")
 
 
 async def _serve(settings: Settings) -> None:
@@ -121,7 +133,13 @@ async def _serve(settings: Settings) -> None:
                 moves=moves,
                 installation=installation,
             )
+            group.create_task(_begin_again(parts.guard), name="adoption")
             await parts.run(ready)
+
+
+async def _begin_again(guard: Guard) -> None:
+    await guard.adopted.wait()
+    raise AdoptedError
 
 
 class Parts:

@@ -25,6 +25,8 @@ class Guard:
         self.installation = installation
         self.checked = asyncio.Event()
         """Set once the database has been judged."""
+        self.adopted = asyncio.Event()
+        """Set when the database has taken over another installation than it began with."""
         self.mark: Mark | None = None
         """As it was found in the cluster."""
         self.published = 0
@@ -69,7 +71,9 @@ class Guard:
 
     def adopt(self, installation: str) -> None:
         """The database has taken over ``installation``; it counts from now on."""
-        self.installation = installation or self.installation
+        if installation and installation != self.installation:
+            self.installation = installation
+            self.adopted.set()
 
     async def leave(self, epoch: int, publisher: Publishes) -> None:
         """Write ``epoch`` down where it outlives this database, unless it stands there already."""

@@ -90,6 +90,7 @@ class Reconciler:
         if books is None:
             return FALLBACK_S
         await asyncio.gather(*(self._apart(book) for book in books.books))
+        await self._leave(books.epoch)
         return 0.0 if self._again else self._due_s(books)
 
     async def _observe(self) -> None:
@@ -115,6 +116,15 @@ class Reconciler:
             return None
         self._remains.prune({r.key for b in books.books for r in b.rows}.__contains__)
         return books if self._publisher.compared else await self._publisher.all()
+
+    async def _leave(self, epoch: int) -> None:
+        """Leave the epoch outside also where nothing is to be started: a change was asked."""
+        if not self._may_command():
+            return
+        try:
+            await self._guard.leave(epoch, self._publisher)
+        except Refusal as exc:
+            log.warning("epoch.not_left", reason=str(exc))
 
     async def _postpone(self) -> None:
         """Deadlines run only while NATS is heard."""

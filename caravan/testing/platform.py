@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -73,6 +74,7 @@ class Platform:
         }
         self.port, self.nats_port = ports.quiet(), ports.quiet()
         self._bus: Bus | None = None
+        self._connection = AsyncExitStack()
 
     def __enter__(self) -> Self:
         self.up()
@@ -83,15 +85,20 @@ class Platform:
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self.up)
-        self._bus = await Bus(self.context.nats_url, name="test").__aenter__()
-        await self._bus.established(PATIENCE_S)
+        await self._connection.enter_async_context(self.connected())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._bus is not None:
-            await self._bus.__aexit__()
-            self._bus = None
+        await self._connection.aclose()
         await asyncio.to_thread(self.down)
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Self]:
+        """Give ``bus`` to a platform that runs already, as where many tests share one."""
+        async with Bus(self.context.nats_url, name="test") as self._bus:
+            await self._bus.established(PATIENCE_S)
+            yield self
+        self._bus = None
 
     # --- its life
 

@@ -69,14 +69,16 @@ def _pair(text: str, setting: str, form: str) -> tuple[str, str]:
 
 def _processes(settings: Settings) -> RunningCluster:
     from services.scheduler.adapters.process import ProcessCluster  # noqa: PLC0415 - see choose
+    from services.scheduler.adapters.process_life import Pace  # noqa: PLC0415 - see choose
 
     if settings.instances_dir is None:
         raise InvalidRequestError(
             "SCHEDULER_INSTANCES_DIR is missing: the folder where instances live",
             param="SCHEDULER_INSTANCES_DIR",
         )
+    pace = Pace(first_s=settings.restart_first_s, longest_s=settings.restart_longest_s)
     return ProcessCluster(
-        settings.instances_dir, worker_command(settings), worker_environment(settings)
+        settings.instances_dir, worker_command(settings), worker_environment(settings), pace=pace
     )
 
 

@@ -40,6 +40,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Where workers keep the weights that they download."""
     instances_dir: Path | None = None
     """With ``process``: the folder of the instances' folders."""
+    restart_first_s: float = 5.0
+    """With ``process``: so long after its first failure an instance is started again; each further
+    failure in a row doubles it."""
+    restart_longest_s: float = 300.0
+    """With ``process``: the longest that it becomes."""
     nomad_addr: str = "http://127.0.0.1:4646"
     """With ``nomad``: the agent's address."""
     nomad_token: Secret | None = None

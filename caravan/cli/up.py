@@ -30,12 +30,12 @@ def up(asked: argparse.Namespace, out: Output) -> int:
         raise
     try:
         made = _demo(asked, out, place) if asked.demo else None
-        _tell(out, home, context, made)
-        return 0 if asked.detach or not begun else _stay(home, out)
     except KeyboardInterrupt:
-        if not asked.detach and begun:
+        if begun and not asked.detach:
             _end(home, out)
         raise
+    _tell(out, home, context, made)
+    return 0 if asked.detach or not begun else _stay(home, out)
 
 
 def _begun(asked: argparse.Namespace, out: Output, place: Where) -> tuple[Context, bool]:

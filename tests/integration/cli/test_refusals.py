@@ -1,6 +1,8 @@
 """Bad input, as a person meets it: one sentence, its code and its exit, nothing half done."""
 
 import json
+import socketserver
+import threading
 
 import pytest
 
@@ -141,6 +143,25 @@ def test_a_nats_that_does_not_answer_is_named(platform, free_port):
     url = f"nats://127.0.0.1:{free_port}"
 
     assert url in refused(platform.run("list", "--json", "--nats-url", url), 3, "unavailable")
+
+
+class _OldServer(socketserver.StreamRequestHandler):
+    def handle(self):
+        self.wfile.write(b'INFO {"version":"2.9.10"}\r\n')
+        self.rfile.read()
+
+
+@pytest.mark.parametrize("line", ["list", "up --detach"])
+def test_a_nats_that_is_too_old_is_refused_before_anything_starts(platform, tmp_path, line):
+    home = {"CARAVAN_HOME": str(tmp_path)}
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _OldServer) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url = f"nats://127.0.0.1:{server.server_address[1]}"
+        ran = platform.run(*line.split(), "--json", "--nats-url", url, environ=home)
+        server.shutdown()
+
+    assert "2.9.10" in refused(ran, 3, "nats_too_old")
+    assert not (tmp_path / "context.json").exists()
 
 
 def test_a_home_of_a_newer_version_is_left_alone(platform, tmp_path):

@@ -4,6 +4,7 @@ It prints one JSON line for every half second of progress, and one for its end. 
 ``HF_TOKEN`` and the proxies come from its environment, as the hub's library reads them.
 """
 
+import signal
 import sys
 import threading
 import traceback
@@ -44,6 +45,7 @@ Line = Moved | Downloaded | NotDownloaded
 
 def main(repository: str, revision: str, cache: Path) -> None:
     """Download and say how it went; the last line tells the end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the worker ends us
     try:
         folder = _download(repository, revision or None, cache)
     except Exception as exc:  # noqa: BLE001 - the border of the process: every error becomes its line

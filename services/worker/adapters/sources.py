@@ -61,7 +61,6 @@ class Sources:
             env=self._environ,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
-            process_group=0,
             preexec_fn=die_with(os.getpid()),
         )
         try:

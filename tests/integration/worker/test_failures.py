@@ -87,9 +87,10 @@ async def test_an_engine_without_a_token_is_never_ready_and_killed_in_the_end(st
 
 async def test_what_the_engine_leaves_behind_is_ended_with_it(start, bucket, tmp_path):
     script = tmp_path / "engine"
-    script.write_text("#!/bin/sh\nsleep 100000 &\necho $! > child\nsleep 1\nexit 3\n")
+    script.write_text(f"#!/bin/sh\nsleep 100000 &\necho $! > {tmp_path}/child\nsleep 1\nexit 3\n")
     script.chmod(0o755)
     worker = await start(engine_command=str(script))
     failed = await bucket.state("failed")
     assert failed.reason == "the engine ended: it exited with 3"
     assert await worker.ended() == 1
+    await gone(int((tmp_path / "child").read_text()))

@@ -58,7 +58,8 @@ async def end(who: Identity, grace_s: float) -> bool:
 async def _end(handle: int, grace_s: float) -> bool:
     _signal(handle, signal.SIGTERM)
     try:
-        await asyncio.wait_for(_readable(handle), grace_s)
+        async with asyncio.timeout(grace_s):
+            await _readable(handle)
     except TimeoutError:
         _signal(handle, signal.SIGKILL)
         await _readable(handle)

@@ -18,6 +18,9 @@ S = TypeVar("S", bound=Struct)
 
 log = structlog.get_logger()
 
+INSIST_S = 5.0
+"""A cancelled task may take so long, at least, to end in order."""
+
 
 def main(
     service: str, kind: type[S], serve: Callable[[S, asyncio.Event], Awaitable[None]]
@@ -47,7 +50,28 @@ async def _serve(settings: S, serve: Callable[[S, asyncio.Event], Awaitable[None
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    await serve(settings, stopping)
+    insisting = asyncio.create_task(_insist(stopping), name="insist on the end")
+    try:
+        await serve(settings, stopping)
+    finally:
+        insisting.cancel()
+
+
+async def _insist(stopping: asyncio.Event) -> None:
+    """Once the service is told to stop: cancel again whatever was cancelled and goes on.
+
+    ``asyncio.wait_for`` of Python 3.11, which the NATS client is full of, loses a cancellation that
+    comes in the moment of its result; a task group would then wait for ever for its loop.
+    """
+    await stopping.wait()
+    before: set[asyncio.Task[object]] = set()
+    while True:
+        await asyncio.sleep(INSIST_S)
+        cancelled = {task for task in asyncio.all_tasks() if task.cancelling()}
+        for task in cancelled & before:
+            log.warning("task.cancelled_again", task=task.get_name())
+            task.cancel()
+        before = cancelled
 
 
 def _status(service: str, exc: BaseException) -> int:

@@ -93,7 +93,8 @@ class KeyPublisher:
                 done = await self._round()
                 try:
                     wait_s = COMPARE_EVERY_S if done else RETRY_S
-                    await asyncio.wait_for(self._wake.wait(), wait_s)
+                    async with asyncio.timeout(wait_s):
+                        await self._wake.wait()
                 except TimeoutError:
                     self._whole = True
         finally:

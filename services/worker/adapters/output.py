@@ -35,7 +35,8 @@ class Output:
     async def ended(self, patience_s: float) -> None:
         """Wait for the end of the pipe, at most ``patience_s``."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._ended.wait(), patience_s)
+            async with asyncio.timeout(patience_s):
+                await self._ended.wait()
 
     def _copy(self) -> None:
         rest = b""

@@ -101,3 +101,32 @@ def test_a_signal_ends_a_service_in_order(number):
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "in order\n", "")
+
+
+def test_a_task_that_lost_its_cancellation_is_cancelled_again():
+    """As `asyncio.wait_for` of Python 3.11 loses one; without it the end would never come."""
+    body = """
+    run.INSIST_S = 0.1
+    lost = []
+
+    async def deaf():
+        while len(lost) < 2:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                lost.append(1)
+        await asyncio.sleep(3600)
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(deaf())
+        print("up", flush=True)
+        await stopping.wait()
+        task.cancel()
+    """
+    with start(body) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+
+    assert process.returncode == 0
+    assert err.count("task.cancelled_again") == 2

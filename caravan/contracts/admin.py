@@ -7,7 +7,7 @@ A field that is not known is refused, so that a misspelt one changes nothing.
 
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from caravan.contracts.deployments import MAX_INSTANCES, TEXT_GENERATION
+from caravan.contracts.deployments import TEXT_GENERATION
 from caravan.contracts.events import Event
 
 STATES = (

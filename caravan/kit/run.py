@@ -50,15 +50,15 @@ async def _serve(settings: S, serve: Callable[[S, asyncio.Event], Awaitable[None
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    insisting = asyncio.create_task(_insist(stopping), name="insist on the end")
+    insisting = asyncio.create_task(insist(stopping), name="insist on the end")
     try:
         await serve(settings, stopping)
     finally:
         insisting.cancel()
 
 
-async def _insist(stopping: asyncio.Event) -> None:
-    """Once the service is told to stop: cancel again whatever was cancelled and goes on.
+async def insist(stopping: asyncio.Event) -> None:
+    """Once ``stopping`` is set: cancel again whatever was cancelled and goes on, until cancelled.
 
     ``asyncio.wait_for`` of Python 3.11, which the NATS client is full of, loses a cancellation that
     comes in the moment of its result; a task group would then wait for ever for its loop.

@@ -16,6 +16,7 @@ from caravan.contracts.reports import Report
 from caravan.kit.bus import Bus
 from caravan.kit.endpoints import serving
 from caravan.kit.outbox import relay
+from caravan.kit.run import insist
 from caravan.kit.sql import Database
 from caravan.kit.view import View
 from caravan.kit.web import WebServer, create_app
@@ -94,13 +95,17 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
 
 async def _serve_again(settings: Settings) -> None:
     while True:
+        adopted = asyncio.Event()
+        insisting = asyncio.create_task(insist(adopted), name="insist on the beginning")
         try:
-            await _serve(settings)
+            await _serve(settings, adopted)
         except* AdoptedError:
             log.info("scheduler.begins_again")
+        finally:
+            insisting.cancel()
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, adopted: asyncio.Event) -> None:
     bus = Bus(
         settings.nats_url,
         name="scheduler",
@@ -133,12 +138,13 @@ async def _serve(settings: Settings) -> None:
                 moves=moves,
                 installation=installation,
             )
-            group.create_task(_begin_again(parts.guard), name="adoption")
+            group.create_task(_begin_again(parts.guard, adopted), name="adoption")
             await parts.run(ready)
 
 
-async def _begin_again(guard: Guard) -> None:
+async def _begin_again(guard: Guard, adopted: asyncio.Event) -> None:
     await guard.adopted.wait()
+    adopted.set()
     raise AdoptedError
 
 

@@ -55,7 +55,7 @@ class Killer:
                 await self._supervise()
             case "router":
                 kill = await self._service(part)
-                await self._listens()
+                await until(lambda: answers(self.platform), PATIENCE_S)
                 kill.back = time.monotonic()
             case _:
                 await self._service(part)
@@ -90,20 +90,21 @@ class Killer:
         self._note(part, instance)
         await self.platform.kill(who)
 
-    async def _listens(self):
-        async def answers():
-            try:
-                async with session.get(f"{self.platform.router_url}/health") as response:
-                    return response.status == 200
-            except aiohttp.ClientError:
-                return False
-
-        async with aiohttp.ClientSession() as session:
-            await until(answers, PATIENCE_S)
-
     def _note(self, part, instance=""):
         self.kills.append(Kill(part=part, at=time.monotonic(), instance=instance))
         return self.kills[-1]
+
+
+async def answers(platform):
+    """Tell whether the router listens."""
+    try:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{platform.router_url}/health") as response,
+        ):
+            return response.status == 200
+    except aiohttp.ClientError:
+        return False
 
 
 def _lives(platform, part):

@@ -67,12 +67,14 @@ class Reconciler:
         """Go round for ever: on every event, when something falls due, and as a fallback.
 
         Until cancelled; what is called may swallow that (``asyncio.wait_for`` before Python 3.12
-        does when it comes together with an answer), so the task itself is asked, too.
+        does when it comes together with an answer), so the task itself is asked before it waits.
         """
         task = asyncio.current_task()
-        while task is None or not task.cancelling():
+        while True:
             wake.clear()
             wait_s = await self.round()
+            if task is not None and task.cancelling():
+                return
             await asyncio.sleep(GAP_S)
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):

@@ -16,7 +16,7 @@ from caravan.contracts.errors import InvalidRequestError, Problem, Refusal
 from caravan.contracts.instances import Progress, Spec
 from caravan.contracts.names import path
 from caravan.kit.bus import Bus
-from services.worker.adapters import folder, ports
+from services.worker.adapters import alias, folder, ports
 from services.worker.adapters.engine import SGLang
 from services.worker.adapters.process import Launch
 from services.worker.adapters.registry import BusRegistry
@@ -88,13 +88,16 @@ async def _prepare(
         port=ports.take(settings.host, settings.port),
         key=secrets.token_hex(32),
     )
-    arguments = flags.arguments(spec, settings.engine_kind, str(model), architectures, place)
+    name = path(spec.tenant, spec.name)
+    works_in = stack.enter_context(alias.named(model, name, settings.folder))
+    arguments = flags.arguments(spec, settings.engine_kind, name, architectures, place)
     launch = Launch(
         command=[*command, *arguments],
         environ=environment.for_engine(os.environ),
         secret=place.key,
+        folder=works_in,
     )
-    engine = SGLang(launch, place, path(spec.tenant, spec.name), spec.task)
+    engine = SGLang(launch, place, name, spec.task)
     stack.push_async_callback(engine.close)
     return engine, replace(supervisor.facts, url=place.url, engine_key=place.key)
 

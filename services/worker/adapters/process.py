@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -26,6 +27,8 @@ class Launch(Struct, frozen=True, kw_only=True):
     environ: Mapping[str, str]
     secret: str
     """Masked in what it prints."""
+    folder: Path
+    """Where it works."""
 
 
 class EngineProcess:
@@ -65,6 +68,7 @@ def _spawn(launch: Launch) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(  # noqa: S603 - the operator's command and checked flags
             launch.command,
             env=launch.environ,
+            cwd=launch.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -42,6 +42,8 @@ async def test_an_embedding_instance_is_ready_with_its_first_vector(start, bucke
     url = f"{record.url}/v1/embeddings"
     async with http.post(url, json=body, headers=asking(record)) as answer:
         assert answer.status == 200
+        said = await answer.json()
+    assert said["model"] == MODEL, "SGLang says the path that it was given, not the served name"
 
 
 async def test_an_engine_that_is_slow_to_start_is_loading_and_shows_a_lease(start, bucket):

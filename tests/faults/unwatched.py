@@ -4,6 +4,7 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import msgspec
+from msgspec.structs import replace
 
 from caravan.cli import running, supervisor
 from caravan.cli.programs import Plan
@@ -27,11 +28,16 @@ async def killed(platform, *parts):
         await platform.kill(platform.process(part))
 
 
-def begun(platform, part, **environment):
-    """Start ``part`` alone, as the supervisor would, for the next one to adopt."""
+def begun(platform, part, *, named="", **settings):
+    """Start ``part`` alone, as the supervisor would, for the next one to adopt.
+
+    With another name it is a second one, with other settings, and the caller ends it.
+    """
     plan = msgspec.json.decode(running.plan(platform.home).read_bytes(), type=Plan)
     program = next(one for one in plan.programs if one.name == part)
-    return supervisor.start(platform.home, program, {**platform.environ, **environment})
+    environment = {**program.environment, **settings}
+    one = replace(program, name=named or part, environment=environment)
+    return supervisor.start(platform.home, one, platform.environ)
 
 
 async def more(came, count=9):

@@ -27,13 +27,18 @@ def down(asked: argparse.Namespace, out: Output) -> None:
         out.line(f"Nothing runs for {home.root}.")
 
 
+def anything_runs(home: Home) -> bool:
+    """Tell whether any part or worker of ``home`` lives."""
+    parts = (SUPERVISOR, *ORDER)
+    return bool(running.living(home)) or any(running.lives(home, name) for name in parts)
+
+
 def end_all(home: Home, out: Output, grace_s: float) -> list[str]:
     """End what runs for ``home`` and return its names; workers get ``grace_s`` for their streams.
 
     First whoever starts others, then workers, the router when nobody streams any more, NATS last.
     """
-    parts = (SUPERVISOR, *ORDER)
-    if not running.living(home) and not any(running.lives(home, name) for name in parts):
+    if not anything_runs(home):
         return []
     with out.progress("Ending the supervisor") as say:
         return asyncio.run(_end_all(home, say, grace_s))

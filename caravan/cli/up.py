@@ -21,11 +21,14 @@ def up(asked: argparse.Namespace, out: Output) -> int:
     place = where(asked.nats_url, asked.tenant)
     home = place.home
     home.make()
+    taken_over = down.anything_runs(home)
     context, begun = _begun(asked, out, place)
     try:
         context = readiness.wait(home, context, out, asked.wait)
     except BaseException:
-        if begun:  # nothing half done: neither after a failure nor after Ctrl-C
+        if taken_over:  # models may be serving: a part that does not start must not end them
+            out.note("What ran before goes on; `caravan down` ends it.")
+        elif begun:  # nothing half done: neither after a failure nor after Ctrl-C
             down.end_all(home, Output(as_json=True), FAILED_GRACE_S)
         raise
     try:

@@ -20,7 +20,7 @@ down: .venv/caravan  ## drain and end everything that `make up` started
 	@$(BIN)/caravan down
 
 test: .venv/dev $(NODE)/node_modules engine  ## all tests; TESTS=path narrows them
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(TESTS)
 
 check: .venv/dev  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

@@ -200,7 +200,9 @@ async def test_the_limit_counts_what_gzip_expands_to(world, engine):
     assert (status, error["code"]) == (413, "request_too_large")
 
 
-@pytest.mark.parametrize("raw", [b"no gzip", gzip.compress(b'{"model":"x"}' * 99)[:-9]])
+@pytest.mark.parametrize(
+    "raw", [b"no gzip", gzip.compress(b'{"model":"x"}' * 99)[:-9]], ids=["none", "cut off"]
+)
 async def test_a_broken_gzip_is_400(world, engine, raw):
     await world.serving(engine)
 

@@ -47,7 +47,7 @@ class Record(Struct, frozen=True, kw_only=True, tag="instance.v1"):
     max_model_len: int = 0
     """Tokens of prompt and answer together; 0 when the engine does not say."""
     allocation: str = ""
-    """The Nomad allocation, when there is one."""
+    """What the cluster calls this life of the instance; on Nomad, the allocation."""
     reason: str = ""
     """Why it is failed or draining, in a sentence."""
     last_lines: list[str] = []

@@ -30,7 +30,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     folder: Path | None = None
     """The instance's folder: held by a lock for life, and ``exit.json`` is written there."""
     allocation: str = ""
-    """The Nomad allocation that this worker runs in."""
+    """What the cluster calls this life of the instance; on Nomad, the allocation."""
     cache_dir: Path = Path("~/.cache/caravan")
     """Where downloaded models are kept; shared by the workers of a machine."""
     hub_token: Secret | None = None

@@ -1,8 +1,10 @@
 """One instance that runs as a process: kept alive, or brought to its end."""
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 import structlog
@@ -94,17 +96,20 @@ class Instance:
         try:
             self.folder.clear_exit()
             self.printed.rotate()
-            spawn(self._command, self._told(), self.folder.path, self._note_start)
+            name = secrets.token_hex(8)
+            noted = partial(self._note_start, name)
+            spawn(self._command, self._told(name), self.folder.path, noted)
         except OSError as exc:
             self._note_failure(f"its worker could not be started: {exc.strerror}", time.time())
         else:
             log.info("instance.started", instance=self.ref.instance, pid=self._life.pid)
 
-    def _told(self) -> dict[str, str]:
+    def _told(self, name: str) -> dict[str, str]:
         return {
             **self._environment,
             "WORKER_SPEC": msgspec.json.encode(self.spec).decode(),
             "WORKER_FOLDER": str(self.folder.path),
+            "WORKER_ALLOCATION": name,
         }
 
     async def _until_it_ends_or_is_stopped(self, worker: Identity) -> None:
@@ -158,8 +163,8 @@ class Instance:
             next_try_in_s=round(self._life.next_try_at - time.time(), 1),
         )
 
-    def _note_start(self, worker: Identity) -> None:
-        self._move(process_life.launched(self._life, worker, time.time()))
+    def _note_start(self, name: str, worker: Identity) -> None:
+        self._move(process_life.launched(self._life, worker, time.time(), name))
 
     def _note(self, life: Life) -> None:
         """Go on with ``life`` even if it cannot be written: it has happened already."""

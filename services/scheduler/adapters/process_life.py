@@ -34,6 +34,8 @@ class Life(Struct, frozen=True, kw_only=True):
     since: float = 0.0
     """When the present state began, seconds since the epoch, like all times here."""
     launched_at: float = 0.0
+    name: str = ""
+    """Of the newest life; its worker writes it into its record."""
     failures: int = 0
     next_try_at: float = 0.0
     reason: str = ""
@@ -47,10 +49,16 @@ class Life(Struct, frozen=True, kw_only=True):
         return Identity(pid=self.pid, started=self.started) if self.pid else None
 
 
-def launched(life: Life, worker: Identity, now: float) -> Life:
-    """Return the life whose process has just begun."""
+def launched(life: Life, worker: Identity, now: float, name: str = "") -> Life:
+    """Return the life whose process has just begun under ``name``."""
     return replace(
-        life, pid=worker.pid, started=worker.started, since=now, launched_at=now, next_try_at=0.0
+        life,
+        pid=worker.pid,
+        started=worker.started,
+        since=now,
+        launched_at=now,
+        name=name,
+        next_try_at=0.0,
     )
 
 
@@ -102,6 +110,7 @@ def observed(ref: Ref, life: Life, now: float, pace: Pace) -> Observed:
         failures=0 if steady else life.failures,
         next_try_at=life.next_try_at if state == cluster.RESTARTING else 0.0,
         since=life.since,
+        allocation=life.name,
     )
 
 

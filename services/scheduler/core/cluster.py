@@ -54,6 +54,7 @@ class Observed(Struct, frozen=True, kw_only=True):
     since: float = 0.0
     """When this state began, seconds since the epoch; 0 unknown."""
     allocation: str = ""
+    """Names its present life, as the record of that life's worker does; empty unknown."""
 
 
 class Lines(Struct, frozen=True, kw_only=True):

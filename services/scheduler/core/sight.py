@@ -49,7 +49,18 @@ class Sight(Struct, frozen=True, kw_only=True):
             and self.record is not None
             and self.record.state == READY
             and self.record.generation == self.row.generation
+            and not self.outlived
         )
+
+    @property
+    def outlived(self) -> bool:
+        """Whether the record is an earlier life's: its worker died, and the next has said nothing.
+
+        Without it, what was killed and started again would count as ready too early.
+        """
+        life = self.observed.allocation if self.observed else ""
+        said = self.record.allocation if self.record else ""
+        return bool(life and said) and life != said
 
     @property
     def runs(self) -> bool:

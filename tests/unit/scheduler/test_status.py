@@ -55,6 +55,14 @@ deleted = replace(stopped, deleted_at=500.0)
 updated = replace(ASKED, generation=2)
 
 
+def test_the_record_of_an_earlier_life_makes_nothing_ready():
+    """Its worker was killed and started again: until the new one speaks, nobody knows."""
+    sight = one(record=replace(READY, allocation="first"))
+    assert sight.usable
+    assert not replace(sight, observed=replace(sight.observed, allocation="second")).usable
+    assert replace(sight, observed=replace(sight.observed, allocation="first")).usable
+
+
 @pytest.mark.parametrize(
     ("asked", "sights", "state", "ready_now"),
     [

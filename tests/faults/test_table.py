@@ -3,12 +3,14 @@
 NATS stands in test_nats.py, a silent Nomad in tests/integration/scheduler/test_faults.py.
 """
 
+import asyncio
 import contextlib
 import sqlite3
 import time
 import uuid
 from contextlib import asynccontextmanager
 
+import psycopg
 import pytest
 from msgspec import Struct
 
@@ -20,7 +22,7 @@ from caravan.testing.platform import PATIENCE_S
 from caravan.testing.wait import until
 from tests.faults.clients import clients
 from tests.faults.kills import Kill, answers
-from tests.faults.unwatched import all_whole, begun, down, more
+from tests.faults.unwatched import all_whole, begun, down, killed, more
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("faults")]
 NAME = "table"
@@ -150,6 +152,51 @@ async def test_while_a_database_refuses_models_serve_and_changes_are_refused_who
     after = await counted(platform)
     assert sum(after) == sum(before) + 1
     await platform.ok("scale", NAME, "--to", "2", "--wait")
+
+
+async def test_while_postgresql_is_stopped_models_serve_and_changes_wait(
+    own, model, postgres_server
+):
+    with psycopg.connect(postgres_server.url(), autocommit=True) as root:
+        root.execute("CREATE DATABASE faults")
+    await killed(own, "supervisor", "scheduler")
+    begun(own, "scheduler", SCHEDULER_DATABASE_URL=postgres_server.url("faults"))
+    source = f"file://{model}"
+    create = admin.CreateDeployment(
+        request_id=uuid.uuid4().hex, name=NAME, source=source, instances=2
+    )
+    await patiently(own, topology.CREATE_DEPLOYMENT, create)
+    await own.reached(NAME, "running", 2)
+    scale = admin.ScaleDeployment(request_id=uuid.uuid4().hex, name=NAME, add=1)
+    async with clients(own, await own.key(), NAME) as asking, asking.crowd() as came:
+        await asyncio.to_thread(postgres_server.stop, "immediate")
+        try:
+            with pytest.raises(RemoteRefusal) as refusal:
+                await own.ask(topology.SCALE_DEPLOYMENT, scale)
+            assert refusal.value.problem.code == "unavailable"
+            assert "database" in refusal.value.problem.message
+            await more(came)
+        finally:
+            await asyncio.to_thread(postgres_server.start)
+        await patiently(own, topology.SCALE_DEPLOYMENT, scale)
+        assert (await own.reached(NAME, "running", 3)).instances == 3
+        await more(came)
+    all_whole(came)
+
+
+async def patiently(platform, endpoint, request):
+    """Ask until it is answered, with the same ``request_id``."""
+
+    async def answered():
+        with contextlib.suppress(UnavailableError):
+            try:
+                return await platform.bus.ask(endpoint, request, tenant=platform.tenant)
+            except RemoteRefusal as refusal:
+                if refusal.problem.code != "unavailable":
+                    raise
+        return None
+
+    await until(answered, PATIENCE_S)
 
 
 async def counted(platform):

@@ -50,9 +50,10 @@ def ordinal(number: int) -> str:
 
 
 def _worker(sight: Sight) -> str:
-    if sight.record is None or sight.silent:
+    record = sight.record
+    if record is None or sight.silent or (sight.outlived and record.state != FAILED):
         return SILENT
-    return sight.record.state
+    return record.state
 
 
 def _routers(sight: Sight) -> str:

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from tests.faults.kills import PARTS
 
-KILL_WITHIN_S = 1.2
-PAUSE_S = 1.2
+KILL_WITHIN_S = 1.0
+PAUSE_S = 0.8
 
 
 class Wish(Struct, frozen=True):
@@ -54,7 +54,7 @@ def told(seed, *, whole=False, kills=None):
     chances = random.Random(seed)
     chapters = [_grown, _updated, _shrunk, _rested, _trashed]
     if not whole:
-        chapters = chances.sample(chapters, k=3)
+        chapters = chances.sample(chapters, k=2)
     steps = [_created(chances)]
     for chapter in chapters:
         for verb, fields, wish in chapter(steps[-1].wish, chances):

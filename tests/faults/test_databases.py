@@ -10,7 +10,7 @@ from caravan.testing.wait import until
 from tests.faults.clients import clients
 from tests.faults.unwatched import all_whole, down, more
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("faults")]
+pytestmark = pytest.mark.timeout(600)
 NAME = "kept"
 
 

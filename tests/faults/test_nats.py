@@ -17,7 +17,7 @@ from tests.faults.clients import clients
 from tests.faults.kills import Kill, answers
 from tests.faults.unwatched import begun, killed, more
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("faults")]
+pytestmark = pytest.mark.timeout(600)
 NAME = "kept"
 AWAY_S = 60.0
 

@@ -25,7 +25,7 @@ SEEDS = range(int(os.environ.get("CARAVAN_TEST_SEEDS", "20")))
 SLOW_S = 900.0
 HERE = "tests/faults/test_random_kills.py"
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("faults")]
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")

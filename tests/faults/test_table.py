@@ -24,7 +24,7 @@ from tests.faults.clients import clients
 from tests.faults.kills import Kill, answers
 from tests.faults.unwatched import all_whole, begun, down, killed, more
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("faults")]
+pytestmark = pytest.mark.timeout(600)
 NAME = "table"
 
 

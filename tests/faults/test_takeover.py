@@ -11,7 +11,7 @@ from tests.faults.clients import clients
 from tests.faults.standing import never_twice
 from tests.faults.unwatched import all_whole, killed, more
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("faults")]
+pytestmark = pytest.mark.timeout(600)
 NAME = "taken-over"
 PARTS = ("supervisor", "scheduler", "auth", "router", "nats")
 

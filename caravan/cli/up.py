@@ -86,8 +86,7 @@ def _tell(out: Output, home: Home, context: Context, made: demo.Demo | None) -> 
 def _stay(home: Home, out: Output) -> int:
     """Wait for Ctrl-C, or for another's ``down``; then end what runs."""
     who = running.lives(home, supervisor.NAME)
-    out.note("Ctrl-C ends it.")
-    if who is not None and asyncio.run(_interrupted(who)):
+    if who is not None and asyncio.run(_interrupted(who, out)):
         _end(home, out)
         return 0
     if running.lives(home, ROUTER) is None:
@@ -103,12 +102,13 @@ def _end(home: Home, out: Output) -> None:
     down.end_all(home, out, commands.GRACE_S)
 
 
-async def _interrupted(who: Identity) -> bool:
+async def _interrupted(who: Identity, out: Output) -> bool:
     """Return True at a signal that asks us to end, False when the supervisor has ended."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
+    out.note("Ctrl-C ends it.")  # and not before
     waits = {asyncio.create_task(stop.wait()), asyncio.create_task(ended(who))}
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)

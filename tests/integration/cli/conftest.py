@@ -1,4 +1,4 @@
-"""One platform for all tests that only talk to it."""
+"""One platform for the tests of a file that only talk to it."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from caravan.testing.models import tiny_random
 from caravan.testing.platform import Platform
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def platform(tmp_path_factory):
     """A running platform with the fake engine; tests use names of their own on it."""
     with Platform(tmp_path_factory.mktemp("platform")) as platform:
@@ -19,7 +19,7 @@ def model(tmp_path_factory):
     return tiny_random(tmp_path_factory.mktemp("model") / "tiny")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chat(platform, model):
     """The name of a deployment that runs."""
     ran = platform.run("deploy", "chat", "--source", str(model), "--wait")
@@ -27,7 +27,7 @@ def chat(platform, model):
     return "chat"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def key(platform):
     """The secret of a key that works."""
     return platform.run("keys", "create", "--label", "tests", "--json").json["secret"]

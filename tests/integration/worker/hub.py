@@ -42,6 +42,7 @@ class Hub:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._runner is not None
+        self.release.set()  # aiohttp waits a minute for answers that are held back
         await self._runner.cleanup()
 
     @property

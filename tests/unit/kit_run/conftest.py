@@ -30,8 +30,10 @@ def migrated_database(postgres_root):
     name = f"caravan_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(postgres_root, autocommit=True) as root:
         root.execute(f"CREATE DATABASE {name}")
-        asyncio.run(migrate(postgres_root.rpartition("/")[0] + f"/{name}"))
-        yield name
+    asyncio.run(migrate(postgres_root.rpartition("/")[0] + f"/{name}"))
+    yield name
+    # Another connection: some tests stop and start the server.
+    with psycopg.connect(postgres_root, autocommit=True) as root:
         root.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 

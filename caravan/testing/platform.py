@@ -25,7 +25,7 @@ from caravan.testing.wait import until
 FAKE_ENGINE = shlex.join([sys.executable, "-m", "caravan.testing.engine"])
 PATIENCE_S = 90.0
 """For whatever is waited for; a busy machine is slow."""
-_OURS = ("CARAVAN_", "OPENAI_")
+_OURS = ("CARAVAN_", "OPENAI_", "COLUMNS", "LINES")
 
 
 class Ran(Struct, frozen=True):

@@ -107,7 +107,7 @@ async def test_a_worker_that_its_note_does_not_survive_is_not_started_twice(site
 
 async def test_a_worker_gets_a_clean_environment(site, monkeypatch):
     monkeypatch.setenv("SCHEDULER_DATABASE_URL", "postgresql://secret")
-    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.test")
+    monkeypatch.setenv("HTTPS_PROXY", "http://egress.example.test")
     code = "import os; print(sorted(os.environ), flush=True); import signal; signal.pause()"
     folder = site.folder / "instances"
     cluster = ProcessCluster(folder, [sys.executable, "-c", code], {"WORKER_NATS_URL": "nats://x"})

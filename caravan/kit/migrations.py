@@ -18,7 +18,8 @@ from pathlib import Path
 import structlog
 from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, inspect, select, text
 
-from caravan.kit.sql import DataTooNewError, backend
+from caravan.kit.backend import DataTooNewError
+from caravan.kit.backends import backend
 
 _TURN = 0x6D6967726174
 """The bytes of ``migrat``: an advisory lock beside that of the service."""

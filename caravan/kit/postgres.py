@@ -10,7 +10,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool
 
-from caravan.kit.sql import LockedError
+from caravan.kit.backend import LockedError
 
 _LOCK = 0x6361726176616E
 """The bytes of ``caravan``; advisory locks are told apart by number, within one database."""

@@ -9,51 +9,22 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Self, TypeVar
 
 import structlog
-from sqlalchemy import Engine
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
-from caravan.contracts.errors import InvalidRequestError, Refusal, UnavailableError
+from caravan.contracts.errors import UnavailableError
+from caravan.kit.backend import LockedError
+from caravan.kit.backends import backend
+from caravan.kit.migrations import bring_up
 
 T = TypeVar("T")
 
 log = structlog.get_logger()
 
 _LOCK_POLL_S = 0.25
-
-
-class DataTooNewError(Refusal):
-    code = "data_too_new"
-
-
-class LockedError(UnavailableError):
-    """Another process has the database."""
-
-
-class Backend(Protocol):
-    """What SQLite and PostgreSQL do differently."""
-
-    engine: Engine
-    place: str
-    """Where the data is, without a password; for logs and sentences."""
-
-    def lock(self) -> None:
-        """Take the exclusive lock; ``LockedError`` while another process has it."""
-        ...
-
-    def unlock(self) -> None: ...
-
-    def unlocked(self) -> Engine:
-        """Return an engine for the migration, which works while the service has the lock."""
-        ...
-
-    def outage(self, exc: DBAPIError) -> bool:
-        """Tell whether ``exc`` means that the database is away, not that our SQL is wrong."""
-        ...
 
 
 class Database:
@@ -131,8 +102,6 @@ class Database:
         return self._translated(transaction)
 
     def _migrate(self, migrations: str | Path) -> None:
-        from caravan.kit.migrations import bring_up  # noqa: PLC0415 - it imports this module
-
         self._translated(lambda: bring_up(self._backend.engine, self._url, migrations, self.place))
 
     def _translated(self, work: Callable[[], T]) -> T:
@@ -147,28 +116,3 @@ class Database:
 
 def _first_line(exc: DBAPIError) -> str:
     return str(exc.orig).strip().partition("\n")[0]
-
-
-def backend(url: str) -> Backend:
-    # Imported when chosen: psycopg costs memory that SQLite does not need.
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise _not_understood() from None
-    if parsed.drivername == "sqlite" and parsed.database and parsed.database != ":memory:":
-        from caravan.kit.sqlite import Sqlite  # noqa: PLC0415
-
-        return Sqlite(Path(parsed.database))
-    if parsed.drivername in {"postgresql", "postgres", "postgresql+psycopg"}:
-        from caravan.kit.postgres import Postgres  # noqa: PLC0415
-
-        return Postgres(parsed)
-    raise _not_understood()
-
-
-def _not_understood() -> InvalidRequestError:
-    return InvalidRequestError(
-        "The database URL is not understood: use sqlite:////absolute/path/to/file.db "
-        "or postgresql://user:password@host/database",
-        param="database_url",
-    )

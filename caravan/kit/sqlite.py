@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from caravan.contracts.errors import UnavailableError
-from caravan.kit.sql import LockedError
+from caravan.kit.backend import LockedError
 
 _OUTAGES = ("BUSY", "LOCKED", "IOERR", "FULL", "CANTOPEN", "READONLY", "CORRUPT", "NOTADB", "PERM")
 

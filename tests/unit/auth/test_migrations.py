@@ -16,7 +16,7 @@ import sys
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlmodel import SQLModel
-from caravan.kit.sql import backend
+from caravan.kit.backends import backend
 from services.auth.adapters import rows
 
 with backend(sys.argv[1]).unlocked().connect() as connection:

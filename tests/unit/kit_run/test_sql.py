@@ -14,8 +14,9 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from caravan.contracts.errors import InvalidRequestError, UnavailableError
 from caravan.kit import outbox
+from caravan.kit.backend import DataTooNewError
 from caravan.kit.migrations import head, revisions
-from caravan.kit.sql import Database, DataTooNewError
+from caravan.kit.sql import Database
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 

@@ -13,21 +13,6 @@ from caravan.testing import nomad_agent as nomad
 pytest_plugins = ["tests.postgres_server"]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Keep together, with ``--dist loadgroup``, what shares something that is dear to start."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_shares(item)))
-
-
-def _shares(item):
-    if item.get_closest_marker("sglang"):
-        return "sglang"  # one engine for all of them
-    if "nomad_agent" in item.fixturenames:
-        return "nomad"
-    return item.location[0]
-
-
 @pytest.fixture
 def free_port():
     """A port of 127.0.0.1 on which nobody listens."""

@@ -76,7 +76,8 @@ class World:
         return status(asked, seen, self.tries.of(asked.key))
 
     def forget(self, row: Named) -> None:
-        """The instance has ended, and its row goes."""
+        """The instance has ended, and its row goes: until the cluster is asked again, too."""
+        self.observed.pop(row.ref, None)
         self.leases.forget(row.key)
         self.routers.forget(row.key)
         self.tries.worked(row.key)

@@ -10,7 +10,7 @@ from caravan.contracts.errors import InvalidRequestError
 from caravan.kit.endpoints import Call
 from services.scheduler.core import deployments
 from services.scheduler.core.books import Book
-from services.scheduler.core.cluster import Cluster, Ref
+from services.scheduler.core.cluster import ENDED, Cluster, Ref
 from services.scheduler.core.describe import describe, truth
 from services.scheduler.core.errors import InstanceNotFoundError
 from services.scheduler.core.plan import unclaimed
@@ -103,7 +103,8 @@ class Reads:
         return [note for note in notes if note]
 
     async def _unclaimed(self, tenant: str) -> list[str]:
-        running = [ref for ref in self._world.observed if ref.tenant == tenant]
+        observed = self._world.observed.values()
+        running = [o.ref for o in observed if o.ref.tenant == tenant and o.state != ENDED]
         if not running:
             return []
         books = await self._store.page(tenant, "", PAGE_LIMIT)

@@ -31,6 +31,10 @@ class InstanceUse(Struct, frozen=True, kw_only=True):
     """When it last answered well, seconds since the epoch; 0 never."""
     last_error_at: float = 0.0
     last_error: str = ""
+    ejected: bool = False
+    """Whether it is used last, until it answers a probe."""
+    failures: int = 0
+    """In a row, as far as they count against it."""
 
 
 class Report(Struct, frozen=True, kw_only=True, tag="report.v1"):

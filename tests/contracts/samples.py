@@ -1,6 +1,6 @@
 """One value of everything that crosses the bus, every field set: what the golden files hold."""
 
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from caravan.contracts import admin, deployments, events, instances, keys, reports, topology
 from caravan.contracts.errors import Problem
@@ -87,6 +87,19 @@ REPORT = reports.Report(
     keys={"k-4f2a9c": 7},
     leaving=True,
 )
+EJECTED = structs.replace(
+    REPORT,
+    instances={
+        f"{TENANT}.test.i-aaaaaa": reports.InstanceUse(
+            in_flight=2,
+            last_answer_at=AT - 9,
+            last_error_at=AT - 5,
+            last_error="connection refused",
+            ejected=True,
+            failures=3,
+        )
+    },
+)
 
 VALUES = {
     "instances.record": instances.Record(
@@ -154,6 +167,7 @@ VALUES = {
     ),
     "events.event": EVENT,
     "reports.report": REPORT,
+    "reports.report-ejected": EJECTED,
     "errors.problem": Problem(
         code="name_taken", message="test exists: choose another name", param="name"
     ),

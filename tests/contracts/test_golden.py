@@ -32,6 +32,7 @@ TAGGED = {
         "deployments.complete",
         "events.event",
         "reports.report",
+        "reports.report-ejected",
     }
 }
 
@@ -55,6 +56,21 @@ def test_a_field_of_tomorrow_is_read_over(name, value):
     tomorrow = msgspec.json.decode(read(name)) | {"of_tomorrow": {"deep": [1]}}
 
     assert msgspec.json.decode(msgspec.json.encode(tomorrow), type=type(value)) == value
+
+
+def test_a_scheduler_of_yesterday_reads_todays_report_of_an_instance():
+    """Routers and schedulers are upgraded one after the other, in any order."""
+
+    class Yesterday(msgspec.Struct):
+        in_flight: int
+        last_answer_at: float
+        last_error_at: float
+        last_error: str
+
+    report = msgspec.json.decode(read("reports.report-ejected"))
+    [use] = msgspec.convert(report["instances"], dict[str, Yesterday]).values()
+
+    assert (use.in_flight, use.last_error) == (2, "connection refused")
 
 
 @pytest.mark.parametrize("endpoint", topology.ENDPOINTS, ids=lambda e: e.subject)

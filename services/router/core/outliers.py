@@ -142,22 +142,23 @@ class Outliers:
         ]
         return [instance for _, instance in sorted(found)]
 
-    def probed(self, instance: str, ok: bool, now: float) -> None:  # noqa: FBT001 - the one thing a probe says
-        """Heal the instance or eject it for twice as long; nothing if it has healed meanwhile."""
+    def probed(self, instance: str, ok: bool, now: float) -> bool:  # noqa: FBT001 - the one thing a probe says
+        """Take a probe's word; True when this heals the instance.
+
+        A bad one ejects it for twice as long. Nothing, if it has healed meanwhile.
+        """
         held = self._held.get(instance)
         if held is None or held.due_at is None:
-            return
+            return False
         if ok:
-            self._heal(instance, "it answered a probe")
-        else:
-            self._eject(instance, held, now)
+            return self._heal(instance, "it answered a probe")
+        self._eject(instance, held, now)
+        return False
 
-    def forget(self, instance: str) -> None:
-        """Drop all that is held: the instance is gone, or another life of it has begun."""
-        held = self._held.pop(instance, None)
+    def forget(self, instance: str) -> bool:
+        """Drop all that is held: it is gone, or another life of it began. True: it was ejected."""
         self._past.pop(instance, None)
-        if held is not None and held.due_at is not None:
-            self._news.append(News(instance, ejected=False, why="it is gone, or started anew"))
+        return instance in self._held and self._heal(instance, "it is gone, or started anew")
 
     def seen(self) -> dict[str, Seen]:
         """Return what is held, by instance; for reports and metrics."""

@@ -4,9 +4,12 @@
 What the libraries say through ``logging`` comes out in the same form.
 """
 
+import functools
 import logging
 import re
 import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -21,8 +24,8 @@ LEVELS = ("debug", "info", "warning", "error")
 _QUIET = ("uvicorn", "uvicorn.error", "litestar", "nats", "alembic", "sqlalchemy", "asyncio")
 """Libraries whose chatter below a warning says nothing about our service."""
 
-_SECRETS = re.compile(r"\bck-[0-9A-Za-z]{49}\b|(?<=://)[^\s/@\"',]+(?=@)")
-"""API keys, and the user and password of a URL."""
+_SECRETS = re.compile(r"ck-[0-9A-Za-z]{49}\b|(?<=://)[^\s/@\"',]+(?=@)")
+"""API keys, and the user and password of a URL. A colour's code may stand right before a key."""
 
 
 class _Stderr:
@@ -43,7 +46,7 @@ def configure(service: str, *, form: str = "auto", level: str = "info") -> None:
     _check(form, FORMS, "log_form")
     _check(level, LEVELS, "log_level")
     shared = _shared(service)
-    last = _renderer(form)
+    last = _renderer(service, form)
     least = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[*shared, *last],
@@ -52,6 +55,20 @@ def configure(service: str, *, form: str = "auto", level: str = "info") -> None:
         cache_logger_on_first_use=True,
     )
     _route_stdlib(shared, last, least)
+
+
+def lines(event: str) -> Callable[[dict[str, Any]], None]:
+    """Return what writes ``event`` with the pairs it is given, at level info.
+
+    The line is that of ``structlog.get_logger().info(event, **pairs)``, at a fifth of its price in
+    the form ``json``; context variables are not looked at. To be asked for after ``configure``.
+    """
+    if not structlog.get_logger().is_enabled_for(logging.INFO):
+        return lambda _: None
+    last = structlog.get_config()["processors"][-1]
+    if isinstance(last, _JsonForm):
+        return functools.partial(last.write, event)
+    return lambda pairs: structlog.get_logger().info(event, **pairs)
 
 
 def _check(word: str, words: tuple[str, ...], param: str) -> None:
@@ -72,25 +89,42 @@ def _shared(service: str) -> list[Processor]:
     ]
 
 
-def _renderer(form: str) -> list[Processor]:
+def _renderer(service: str, form: str) -> list[Processor]:
     # Tracebacks are text in both forms: a pretty one would print local variables, secrets included.
     text = structlog.processors.format_exc_info
     if form == "json" or (form == "auto" and not sys.stderr.isatty()):
-        return [text, _masked(structlog.processors.JSONRenderer(serializer=_json))]
+        return [text, _JsonForm(service)]
     plain = structlog.dev.plain_traceback
     return [text, _masked(structlog.dev.ConsoleRenderer(exception_formatter=plain))]
 
 
 def _masked(render: Processor) -> Processor:
-    # On the finished line, so that nothing nested escapes it.
     def masking(logger: Any, method: str, event: EventDict) -> str:  # noqa: ANN401 - as structlog has it
-        return _SECRETS.sub("***", str(render(logger, method, event)))
+        return mask(str(render(logger, method, event)))
 
     return masking
 
 
-def _json(event: EventDict, **_: object) -> str:
-    return msgspec.json.encode(event, enc_hook=repr).decode()
+def mask(line: str) -> str:
+    """Return the finished ``line`` without its secrets, so that nothing nested escapes."""
+    # Most lines have none, and looking for these words costs a hundredth of the pattern.
+    return _SECRETS.sub("***", line) if "ck-" in line or "://" in line else line
+
+
+class _JsonForm:
+    """The last processor of the form ``json``; ``write`` gets there without the others."""
+
+    def __init__(self, service: str) -> None:
+        self._service, self._out = service, _Stderr()
+        self._encode = msgspec.json.Encoder(enc_hook=repr).encode
+
+    def __call__(self, _: object, __: str, event: EventDict) -> str:
+        return mask(self._encode(event).decode())
+
+    def write(self, event: str, pairs: dict[str, Any]) -> None:
+        now = datetime.now(UTC)
+        own = {"event": event, "level": "info", "timestamp": now, "service": self._service}
+        self._out.msg(mask(self._encode({**pairs, **own}).decode()))
 
 
 def _route_stdlib(shared: list[Processor], last: list[Processor], least: int) -> None:

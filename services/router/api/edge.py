@@ -30,7 +30,7 @@ class Edge:
         self,
         app: ASGIApp,
         routes: tuple[str, ...],
-        ended: Callable[[Story], None],
+        ended: Callable[[Story, float], None],
         *,
         patience_s: float,
     ) -> None:
@@ -85,9 +85,10 @@ class Edge:
         if not story.status:
             story.status, story.outcome = CLIENT_GONE, story.outcome or CANCELLED
         story.outcome = story.outcome or (COMPLETE if story.status < 400 else REFUSED)
+        now = time.monotonic()
         say = log.debug if story.route in QUIET else log.info
-        say("request", **story.line(time.monotonic()))
-        self._ended(story)
+        say("request", **story.line(now))
+        self._ended(story, now)
 
 
 def _dressing(story: Story, send: Send) -> Send:

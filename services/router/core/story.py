@@ -1,5 +1,7 @@
 """What is known of one request: filled on its way, told once at its end."""
 
+from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from msgspec import Struct
@@ -16,8 +18,11 @@ CLIENT_GONE = 499
 """What the log calls the status of a request whose client left before there was one."""
 
 
-class Story(Struct, kw_only=True):
-    """One request, for the log line and the metrics; no part of a prompt or an answer is in it."""
+class Story(Struct, kw_only=True, gc=False):
+    """One request, for log, metrics and trace; no part of a prompt or an answer is in it.
+
+    Made once per request, so its defaults are constants; nothing in it points back to it.
+    """
 
     request_id: str
     method: str
@@ -34,7 +39,7 @@ class Story(Struct, kw_only=True):
     instance: str = ""
     stream: bool = False
     attempts: int = 0
-    retried: list[str] = []
+    retried: Sequence[str] = ()
     """Why each attempt but the last failed."""
     status: int = 0
     code: str = ""
@@ -46,30 +51,42 @@ class Story(Struct, kw_only=True):
     bytes_out: int = 0
     usage: Usage | None = None
     why: str = ""
+    traceparent: str = ""
+    """The client's, as it came; empty where there was none."""
+    trace: str = ""
+    """The ``traceparent`` that the engine got of us; empty where nothing is traced."""
 
     def line(self, now: float) -> dict[str, Any]:
-        """Return the pairs of the log line; what has nothing to say is left out."""
-        pairs: dict[str, Any] = {
-            "request_id": self.request_id,
-            "method": self.method,
-            "path": self.path,
-            "client": self.client,
-            "status": self.status,
-            "outcome": self.outcome,
-            "ms": round((now - self.began) * 1000, 1),
-            "first_byte_ms": round((self.answered - self.began) * 1000, 1) if self.answered else "",
-            "code": self.code,
-            "key": self.key,
-            "deployment": self.deployment,
-            "instance": self.instance,
-            "stream": self.stream,
-            "attempts": self.attempts,
-            "retried": self.retried,
-            "bytes_in": self.bytes_in,
-            "bytes_out": self.bytes_out,
-            "why": self.why,
-        }
-        if self.usage is not None:
-            pairs["prompt_tokens"] = self.usage.prompt_tokens
-            pairs["completion_tokens"] = self.usage.completion_tokens
-        return {name: value for name, value in pairs.items() if value or name == "status"}
+        """Return the pairs of the log line at ``now``; what has nothing to say is left out."""
+        usage = self.usage
+        told = {name: value for name, value in zip(_TOLD, _values(self), strict=True) if value}
+        told["ms"] = round((now - self.began) * 1000, 1)
+        if self.answered:
+            told["first_byte_ms"] = round((self.answered - self.began) * 1000, 1)
+        if usage is not None:
+            told["prompt_tokens"] = usage.prompt_tokens
+            if usage.completion_tokens is not None:
+                told["completion_tokens"] = usage.completion_tokens
+        return told
+
+
+_TOLD = (
+    "request_id",
+    "method",
+    "path",
+    "client",
+    "status",
+    "outcome",
+    "code",
+    "key",
+    "deployment",
+    "instance",
+    "stream",
+    "attempts",
+    "retried",
+    "bytes_in",
+    "bytes_out",
+    "why",
+    "trace",
+)
+_values = attrgetter(*_TOLD)

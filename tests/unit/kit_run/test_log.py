@@ -66,7 +66,13 @@ def test_secrets_never_print(capsys, form):
     logs.configure("auth", form=form)
     key = mint(7)
     log = structlog.get_logger()
-    log.info("a", seed=Secret("s3cret"), nested={"key": [key]}, url="nats://me:s3cret@host:4222")
+    log.info(
+        "a",
+        seed=Secret("s3cret"),
+        plain=key,
+        nested={"key": [key]},
+        url="nats://me:s3cret@host:4222",
+    )
     try:
         fail(f"bad key {key}")
     except ValueError:
@@ -77,6 +83,36 @@ def test_secrets_never_print(capsys, form):
     assert key not in text
     assert "host:4222" in text
     assert "ValueError" in text
+
+
+def test_the_short_way_writes_the_same_line(capsys):
+    logs.configure("auth", form="json")
+    key = mint(7)
+    pairs = {"name": key, "url": "nats://me:s3cret@host", "seed": Secret("s3cret"), "tries": (1, 2)}
+    logs.lines("a.b")(pairs)
+    structlog.get_logger().info("a.b", **pairs)
+
+    text = capsys.readouterr().err
+    assert "s3cret" not in text
+    assert key not in text
+    short, long = (json.loads(line) for line in text.splitlines())
+    assert list(short) == list(long)
+    assert short.pop("timestamp").endswith("Z")
+    assert long.pop("timestamp")
+    assert short == long
+
+
+def test_the_short_way_is_the_long_one_for_eyes_and_none_below_the_level(capsys):
+    logs.configure("auth", form="console")
+    key = mint(7)
+    logs.lines("a.b")({"name": key})
+    logs.configure("auth", form="json", level="warning")
+    logs.lines("c.d")({})
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "a.b" in line
+    assert "***" in line
+    assert key not in line
 
 
 def test_a_traceback_tells_no_local_variables(capsys):

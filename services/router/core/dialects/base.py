@@ -166,6 +166,8 @@ class NamedEvents:
         """Return what of the engine's ``data`` goes to the client now."""
         if self.error is not None or self.done:
             return b""
+        if not self._rest and _is_one_event(data):
+            return self._event(data)
         buffer, start, out = self._rest + data, 0, []
         for boundary in _BOUNDARY.finditer(buffer, max(0, len(self._rest) - _BOUNDARY_REACH)):
             out.append(self._event(buffer[start : boundary.end()]))
@@ -206,7 +208,7 @@ class NamedEvents:
             self.done = self.ends(event)
             if not self.done:
                 return b""
-        elif _DONE.search(event):
+        elif b"[DONE]" in event and _DONE.search(event):
             return b""
         self.note(name, event)
         return self._on(name, event)
@@ -254,6 +256,13 @@ class NamedEvents:
         return out
 
 
+def _is_one_event(data: bytes) -> bool:
+    """Tell whether ``data`` is one whole event, as it nearly always is: then no regex is needed."""
+    return 0 < data.find(b"\n\n") == len(data) - 2 and b"\r" not in data
+
+
 def _name(event: bytes) -> bytes:
+    if event.startswith(b"event: "):
+        return event[7 : event.find(b"\n", 7)].strip()
     found = _NAME.search(event)
     return found[1].strip() if found else b""

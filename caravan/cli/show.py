@@ -64,7 +64,14 @@ def _instances(out: Output, one: admin.Deployment) -> None:
         return
     out.heading("Instances")
     for truth in one.truth:
-        out.paragraph(line(truth), "ready" if truth.ready else truth.worker)
+        out.paragraph(line(truth), mark(truth))
+
+
+def mark(truth: admin.TruthLine) -> str:
+    """Return the word whose colour an instance has: ready, or what keeps it from being well."""
+    if not truth.ready:
+        return truth.worker
+    return "suspect" if truth.routers == "ejected" else "ready"
 
 
 def line(truth: admin.TruthLine) -> str:

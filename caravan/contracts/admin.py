@@ -163,7 +163,7 @@ class TruthLine(Struct, frozen=True, kw_only=True):
     worker: str
     """The worker's: a record's state, or ``silent``."""
     routers: str
-    """Their last outcome: ok, failed, none."""
+    """Their last outcome: ok, failed, none; ejected: one of them at least uses it last."""
     verdict: str
     """serve, suspect, drain, or empty before the first."""
     ready: bool

@@ -38,6 +38,17 @@ class Heard(Struct, frozen=True):
     report: Report
 
 
+class Ejection(Struct, frozen=True, kw_only=True):
+    """Routers that use an instance last, since it failed them too often."""
+
+    by: int
+    of: int
+    """Routers that are live."""
+    last_error: str = ""
+    last_error_at: float = 0.0
+    """By the clock of the router that had it, seconds since the epoch."""
+
+
 class Drain(Struct, frozen=True):
     """How far the routers are with one instance."""
 
@@ -109,6 +120,20 @@ class Routers:
         uses = [h.report.instances[key] for h in self._heard.values() if key in h.report.instances]
         uses = [use for use in uses if use.last_answer_at or use.last_error_at]
         return max(uses, key=lambda u: max(u.last_answer_at, u.last_error_at), default=None)
+
+    def ejection(self, key: str, now: float) -> Ejection | None:
+        """Return which part of the live routers has ejected the instance; None when none has."""
+        live = self._live(now)
+        uses = [use for use in self._uses(key, now) if use.ejected]
+        if not uses:
+            return None
+        last = max(uses, key=lambda use: use.last_error_at)
+        return Ejection(
+            by=len(uses),
+            of=len(live),
+            last_error=last.last_error,
+            last_error_at=last.last_error_at,
+        )
 
     def _live(self, now: float) -> list[Report]:
         return [h.report for h in self._heard.values() if now - h.at <= LIVE_S]

@@ -8,6 +8,7 @@ from caravan.contracts.instances import DRAINING, READY, Lease, Record
 from caravan.contracts.reports import InstanceUse
 from services.scheduler.core.backoff import Tries
 from services.scheduler.core.cluster import ENDED, RUNNING, Observed
+from services.scheduler.core.routers import Ejection
 from services.scheduler.core.rows import RUN, Named
 
 
@@ -28,6 +29,8 @@ class Sight(Struct, frozen=True, kw_only=True):
     """Over all live routers."""
     outcome: InstanceUse | None = None
     """The newest that a router had there."""
+    ejection: Ejection | None = None
+    """By those routers that failed there too often; the others go on."""
     empty: bool = False
     """Drained: nobody sends it anything, and it works on nothing."""
     tries: Tries | None = None

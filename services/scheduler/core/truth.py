@@ -5,6 +5,7 @@ from msgspec import Struct
 from caravan.contracts.admin import TruthLine
 from caravan.contracts.instances import FAILED, LOADING, Progress
 from services.scheduler.core.cluster import RESTARTING, RUNNING, WAITING
+from services.scheduler.core.routers import Ejection
 from services.scheduler.core.rows import DRAIN, GONE, RUN
 from services.scheduler.core.sight import Sight
 from services.scheduler.core.status import reason
@@ -25,7 +26,7 @@ def truth_line(sight: Sight, clock: Clock, *, heard: bool = True) -> TruthLine:
     """Return the line; ``heard`` says whether the cluster answered when it was asked last."""
     cluster = sight.observed.state if sight.observed is not None and heard else UNKNOWN
     worker = _worker(sight)
-    why = "" if sight.healthy else reason(sight)
+    why = _why(sight, clock.wall)
     step = _next_step(sight, clock)
     return TruthLine(
         instance=sight.row.instance,
@@ -43,6 +44,24 @@ def truth_line(sight: Sight, clock: Clock, *, heard: bool = True) -> TruthLine:
     )
 
 
+def _why(sight: Sight, now: float) -> str:
+    """Return why it does not serve, or serves as one that is used last."""
+    said = ["" if sight.healthy else reason(sight)]
+    if sight.usable and sight.ejection is not None:
+        said.append(_ejected(sight.ejection, now))
+    return ", ".join(part for part in said if part)
+
+
+def _ejected(ejection: Ejection, now: float) -> str:
+    """Return ``ejected by 1 of 2 routers, last error: no connection in time, 4 s ago``."""
+    routers = "router" if ejection.of == 1 else "routers"
+    told = f"ejected by {ejection.by} of {ejection.of} {routers}"
+    if not ejection.last_error_at:
+        return told
+    error = ejection.last_error or "unknown"
+    return f"{told}, last error: {error}, {_seconds(now - ejection.last_error_at)} ago"
+
+
 def ordinal(number: int) -> str:
     """Return 1st, 2nd, 3rd, 4th … 11th …"""
     suffix = "th" if number % 100 in {11, 12, 13} else _SUFFIX.get(number % 10, "th")
@@ -57,6 +76,8 @@ def _worker(sight: Sight) -> str:
 
 
 def _routers(sight: Sight) -> str:
+    if sight.usable and sight.ejection is not None:
+        return "ejected"
     use = sight.outcome
     if use is None:
         return "none"
@@ -83,8 +104,14 @@ def _next_step(sight: Sight, clock: Clock) -> str:
     if row.wanted == DRAIN:
         return f"stopped when idle, in {_seconds(row.deadline - clock.wall)} at the latest"
     if sight.usable:
-        return "used last until its worker is heard" if sight.silent else ""
+        return _next_when_usable(sight)
     return _next_try(sight, clock) or _loading(sight)
+
+
+def _next_when_usable(sight: Sight) -> str:
+    if sight.silent:
+        return "used last until its worker is heard"
+    return "probed until it answers" if sight.ejection is not None else ""
 
 
 def _next_try(sight: Sight, clock: Clock) -> str:

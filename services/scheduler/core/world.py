@@ -97,6 +97,7 @@ class World:
             silent=announced and self.leases.missing(key, steady),
             in_flight=self.routers.in_flight(key, steady),
             outcome=self.routers.outcome(key),
+            ejection=self.routers.ejection(key, steady),
             tries=self.tries.of(key) or self._unstarted(row),
         )
         return replace(sight, empty=self._empty(sight, steady))

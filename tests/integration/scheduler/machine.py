@@ -165,12 +165,14 @@ class Workers:
 class Router:
     """A router that reports as a real one does, ten times as often; ``busy`` by instance key.
 
+    ``failing`` are whole uses by instance key, where more than a count is to be told.
+
     It obeys what it is told to: ``obey`` takes the stream's newest position over.
     """
 
     def __init__(self, bus):
         self._bus = bus
-        self.busy = {}
+        self.busy, self.failing = {}, {}
         self.position = Position(created="", sequence=0)
 
     async def obey(self):
@@ -186,7 +188,10 @@ class Router:
                 number=number,
                 at=time.time(),
                 positions={"deployments": self.position},
-                instances={key: InstanceUse(in_flight=n) for key, n in self.busy.items()},
+                instances={
+                    **self.failing,
+                    **{key: InstanceUse(in_flight=n) for key, n in self.busy.items()},
+                },
             )
             await self._bus.publish(f"{topology.REPORT}.router", report)
             await asyncio.sleep(0.1)

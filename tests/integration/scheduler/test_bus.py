@@ -1,12 +1,14 @@
 """What the scheduler does when the bus fails, and what it does because of what it hears there."""
 
 import asyncio
+import re
+import time
 
 import pytest
 
 from caravan.contracts import names, topology
 from caravan.contracts.deployments import DeploymentEntry
-from caravan.contracts.reports import Position
+from caravan.contracts.reports import InstanceUse, Position
 from caravan.kit import records
 from caravan.kit.buckets import open_bucket
 from caravan.kit.publish import epoch_in
@@ -47,6 +49,36 @@ async def test_an_instance_is_stopped_when_all_routers_have_let_go(stage, router
     workers.busy.clear()
     await operator.reach("stopped")
     assert cluster.stopped == [instance]
+
+
+@pytest.mark.usefixtures("scheduler")
+async def test_what_a_router_holds_against_an_instance_stands_in_its_truth_line(
+    operator, cluster, model, router
+):
+    await operator.create(model)
+    await operator.reach("running")
+    [instance] = cluster.running()
+    router.failing[names.instance_key(TENANT, "test", instance)] = InstanceUse(
+        last_error_at=time.time(), last_error="no connection in time", ejected=True, failures=3
+    )
+
+    async def ejected():
+        told = await operator.get()
+        return told if told.truth[0].routers == "ejected" else None
+
+    told = await until(ejected)
+    assert told.state == "running"  # a router's view of it decides nothing but its own choice
+    said = re.sub(r"\d+ s ago", "_ s ago", told.truth[0].text)
+    assert said == (
+        "ready, 0 in flight: ejected by 1 of 1 router, "
+        "last error: no connection in time, _ s ago, probed until it answers"
+    )
+    router.failing.clear()
+    await until(lambda: _truth(operator, "ready, 0 in flight"))
+
+
+async def _truth(operator, text):
+    return (await operator.get()).truth[0].text == text
 
 
 async def busy(operator):

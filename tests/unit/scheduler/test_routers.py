@@ -1,7 +1,7 @@
 """When the routers have let go of an instance: a story of reports, told second by second."""
 
 from caravan.contracts.reports import DeploymentUse, InstanceUse, Position, Report
-from services.scheduler.core.routers import Routers, Written
+from services.scheduler.core.routers import Ejection, Routers, Written
 
 KEY = "u-0123456789ab.test.i-aaaaaa"
 VERDICT = Written("monday", 10)
@@ -130,3 +130,28 @@ def test_the_outcome_is_the_newest_that_any_router_had():
     assert outcome is not None
     assert outcome.last_error == "refused"
     assert routers.outcome("u-0123456789ab.test.i-bbbbbb") is None
+
+
+def test_an_ejection_counts_the_live_routers_and_tells_the_newest_error():
+    routers = listening(
+        report("r1", ejected=True, last_error_at=50.0, last_error="reset"),
+        report("r2", ejected=True, last_error_at=60.0, last_error="refused"),
+        report("r3", last_error_at=70.0, last_error="full"),
+    )
+    assert routers.ejection(KEY, 101.0) == Ejection(
+        by=2, of=3, last_error="refused", last_error_at=60.0
+    )
+    assert routers.ejection("u-0123456789ab.test.i-bbbbbb", 101.0) is None
+
+
+def test_a_router_that_is_live_no_longer_ejects_nothing():
+    routers = listening(report("r1", ejected=True), report("r2"))
+    routers.heard(report("r2"), 104.0)
+    assert routers.ejection(KEY, 104.0) is None
+
+
+def test_a_router_that_has_nothing_to_say_of_the_instance_counts_among_all():
+    routers = listening(report("r1", ejected=True), Report(run="r2", number=1, at=0.0))
+    ejection = routers.ejection(KEY, 101.0)
+    assert ejection is not None
+    assert (ejection.by, ejection.of) == (1, 2)

@@ -8,6 +8,7 @@ from caravan.contracts.reports import InstanceUse
 from services.scheduler.core.backoff import Backoff, Tries
 from services.scheduler.core.cluster import Observed
 from services.scheduler.core.entry import entry, public
+from services.scheduler.core.routers import Ejection
 from services.scheduler.core.rows import DRAIN, GONE, RUN, Asked, Named
 from services.scheduler.core.sight import Sight
 from services.scheduler.core.status import status
@@ -177,6 +178,49 @@ def test_a_truth_line_tells_who_says_what():
     )
     assert (line.cluster, line.worker, line.routers) == ("running", "ready", "failed")
     assert (line.verdict, line.ready, line.age_s, line.in_flight) == ("serve", True, 2.0, 1)
+
+
+EJECTED = "ejected by 1 of 2 routers, last error: no connection in time, 4 s ago"
+UNHEARD = "its worker has not been heard"
+ejected = one(
+    in_flight=2,
+    ejection=Ejection(by=1, of=2, last_error="no connection in time", last_error_at=996.0),
+    outcome=InstanceUse(last_answer_at=999.0),
+)
+
+
+@pytest.mark.parametrize(
+    ("sight", "text"),
+    [
+        (
+            ejected,
+            f"ready, 2 in flight: {EJECTED}, probed until it answers",
+        ),
+        (
+            replace(ejected, ejection=Ejection(by=1, of=1)),
+            "ready, 2 in flight: ejected by 1 of 1 router, probed until it answers",
+        ),
+        (
+            replace(ejected, silent=True),
+            f"ready, but silent: {UNHEARD}, {EJECTED}, used last until its worker is heard",
+        ),
+        # It does not serve in any case: what routers think of an earlier life explains nothing.
+        (replace(ejected, record=LOADING), "loading: ready when its engine answers"),
+        (
+            replace(ejected, row=replace(ejected.row, wanted=DRAIN, deadline=1090.0)),
+            "draining, 2 in flight: stopped when idle, in 90 s at the latest",
+        ),
+    ],
+)
+def test_a_truth_line_says_which_routers_use_it_last_and_why(sight, text):
+    assert truth_line(sight, CLOCK).text == text
+
+
+def test_one_router_that_ejects_is_told_over_another_that_had_an_answer():
+    line = truth_line(ejected, CLOCK)
+    assert (line.routers, line.ready, line.verdict) == ("ejected", True, "serve")
+    assert line.reason.startswith("ejected by 1 of 2 routers")
+    assert status(ASKED, [ejected, ready], None).state == "running"
 
 
 def test_a_cluster_that_does_not_answer_is_unknown():

@@ -45,7 +45,8 @@ engine: .venv/caravan  ## SGLang for this machine's CPU, in an environment of it
 
 lock: .venv/dev  ## write every lock again from pyproject.toml
 	$(LOCK) --output-file requirements/all.txt
-	$(LOCK) --group dev --constraint requirements/all.txt --output-file requirements/dev.txt
+	$(LOCK) --extra otel --constraint requirements/all.txt --output-file requirements/otel.txt
+	$(LOCK) --extra otel --group dev --constraint requirements/all.txt --output-file requirements/dev.txt
 	grep -A 40 '^uv==' requirements/all.txt | awk 'NR == 1 || /^ /{print; next} {exit}' > requirements/uv.txt
 	$(BIN)/python engines/lock.py
 

@@ -16,6 +16,7 @@ from msgspec import Struct
 from caravan.kit.bus import Bus
 from caravan.testing.engine.process import EngineProcess
 from caravan.testing.nats import NatsServer
+from tests.integration.router.engine import Engine
 from tests.integration.router.world import MODEL, SECRET, World
 
 HERE = Path(__file__).parent
@@ -60,6 +61,27 @@ async def platform(tmp_path):
             with engine:
                 await world.serving(engine, engine_key=engine.key)
                 yield Platform(world.base + "/v1", SECRET, MODEL)
+
+
+@pytest.fixture
+async def world(bus, tmp_path):
+    """Empty buckets over a real NATS; ``serving`` fills them and starts a router of this test."""
+    async with World(bus, tmp_path) as world:
+        yield world
+
+
+@pytest.fixture
+async def engine():
+    """An engine that answers well, or as the test's script says."""
+    async with Engine() as engine:
+        yield engine
+
+
+@pytest.fixture
+async def other():
+    """A second one."""
+    async with Engine() as engine:
+        yield engine
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ LOCK := uv pip compile pyproject.toml --extra all --group build --quiet --univer
 NODE := tests/clients/node
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test check format bench-platform docs lock engine clean
+.PHONY: help up down test check format bench-platform bench-router bench-soak docs lock engine clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -36,6 +36,12 @@ format: .venv/dev  ## mend what can be mended by itself
 
 bench-platform: .venv/dev engine  ## start, scale, list, memory and idle CPU, measured
 	$(BIN)/python -m benchmarks.platform
+
+bench-router: .venv/dev  ## the router beside nginx, SGLang's router and LiteLLM
+	$(BIN)/python -m benchmarks.router
+
+bench-soak: .venv/dev  ## a million requests through the router: is its memory flat?
+	$(BIN)/python -m benchmarks.router_soak
 
 docs: .venv/dev  ## write docs/reference again
 	$(BIN)/python -m docs.generate

@@ -1,0 +1,1 @@
+"""Caravan's router beside the field's, on one machine: ``make bench-router``."""

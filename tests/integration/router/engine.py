@@ -87,11 +87,20 @@ async def polite(request, connection):
     await connection.end()
 
 
+async def well(_, connection):
+    """Answer a probe as an engine does that is well."""
+    await connection.answer(b"")
+
+
 class Engine:
-    """Serves ``script`` on a free port; keeps the requests that it got."""
+    """Serves ``script`` on a free port; keeps the requests that it got.
+
+    A router may probe it at any time: ``GET /health`` gets ``health`` and stands in ``probes``.
+    """
 
     def __init__(self, script=polite):
         self.script, self.requests, self.open = script, [], set()
+        self.health, self.probes = well, []
         self.url = ""
 
     async def __aenter__(self):
@@ -130,10 +139,11 @@ class Engine:
             headers[name.lower()] = value.strip()
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         request, connection = Request(head[0], headers, body), Connection(writer)
-        self.requests.append(request)
+        probe = (request.method, request.path) == ("GET", "/health")
+        (self.probes if probe else self.requests).append(request)
         watching = asyncio.create_task(self._watch(reader, connection))
         try:
-            await self.script(request, connection)
+            await (self.health if probe else self.script)(request, connection)
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)

@@ -71,12 +71,12 @@ def told(lines):
 
 
 async def test_an_ejected_one_heals_when_its_engine_says_so(place, engine):
-    engine.script = answering(200)
+    engine.health = answering(200)
     place.instances["i-aaaaaa"] = replace(RECORD, url=engine.url)
     place.eject()
     async with place.running() as lines:
         await until(lambda: lines)
-        assert engine.requests == []  # not due yet
+        assert engine.probes == []  # not due yet
         place.now = 1.0
         await until(lambda: len(lines) == 2)
 
@@ -86,20 +86,20 @@ async def test_an_ejected_one_heals_when_its_engine_says_so(place, engine):
         ("instance.ejected", "warning", ONE, "no connection in time"),
         ("instance.healed", "info", ONE, "it answered a probe"),
     ]
-    [asked] = engine.requests
+    [asked] = engine.probes
     assert (asked.method, asked.path) == ("GET", "/health")
     assert asked.headers["authorization"] == "Bearer ek-1"
 
 
 async def test_it_is_probed_ever_more_seldom_while_the_engine_is_ill(place, engine):
-    engine.script = answering(503)
+    engine.health = answering(503)
     place.instances["i-aaaaaa"] = replace(RECORD, url=engine.url)
     place.eject()
     async with place.running() as lines:
         for number, due in enumerate((1.0, 3.0, 7.0), start=1):
             assert place.outliers.due(due - 0.1) == []
             place.now = due
-            await until(lambda number=number: len(engine.requests) == number)
+            await until(lambda number=number: len(engine.probes) == number)
             await until(lambda: not place.outliers.due(place.now))
 
     assert place.outliers.ejected(ONE)
@@ -114,7 +114,7 @@ async def test_one_that_refused_connections_heals_when_it_listens_again(place, f
         place.now = 1.0
         await until(lambda: not place.outliers.due(place.now))
         assert place.outliers.ejected(ONE)
-        async with Engine(answering(200)) as engine:
+        async with Engine() as engine:
             place.instances["i-aaaaaa"] = replace(RECORD, url=engine.url)
             place.now = 3.0
             await until(lambda: not place.outliers.ejected(ONE))
@@ -127,7 +127,7 @@ async def test_a_probe_that_hangs_holds_up_no_other(place, engine, other):
         hanging.set()
         await connection.gone.wait()
 
-    engine.script, other.script = hangs, answering(200)
+    engine.health, other.health = hangs, answering(200)
     two = f"{DEPLOYMENT}.i-bbbbbb"
     place.instances["i-aaaaaa"] = replace(RECORD, url=engine.url)
     place.eject()
@@ -139,7 +139,7 @@ async def test_a_probe_that_hangs_holds_up_no_other(place, engine, other):
         place.now = 2.0
         await until(lambda: not place.outliers.ejected(two))
         assert place.outliers.ejected(ONE)
-        assert len(engine.requests) == 1  # it is not probed again meanwhile
+        assert len(engine.probes) == 1  # it is not probed again meanwhile
 
 
 async def test_a_probe_of_an_address_that_is_no_longer_its_own_says_nothing(place, engine, other):
@@ -150,7 +150,7 @@ async def test_a_probe_of_an_address_that_is_no_longer_its_own_says_nothing(plac
         await go.wait()
         await connection.answer({})
 
-    engine.script, other.script = late, answering(503)
+    engine.health, other.health = late, answering(503)
     place.instances["i-aaaaaa"] = replace(RECORD, url=engine.url)
     place.eject()
     async with place.running():
@@ -158,7 +158,7 @@ async def test_a_probe_of_an_address_that_is_no_longer_its_own_says_nothing(plac
         await asked.wait()
         place.instances["i-aaaaaa"] = replace(RECORD, url=other.url)
         go.set()
-        await until(lambda: other.requests)
+        await until(lambda: other.probes)
         assert place.outliers.ejected(ONE)
 
 
@@ -214,7 +214,7 @@ async def test_not_all_of_a_cluster_are_probed_at_once():
 
 @pytest.mark.parametrize(("status", "well"), [(200, True), (204, True), (301, False), (401, False)])
 async def test_only_a_2xx_is_well(engine, status, well):
-    engine.script = answering(status)
+    engine.health = answering(status)
     assert await HealthProber().probe(replace(RECORD, url=engine.url)) is well
 
 
@@ -224,7 +224,7 @@ async def test_what_speaks_no_http_is_not_well(engine, said):
         await connection.raw(said)
         connection.writer.close()
 
-    engine.script = script
+    engine.health = script
     assert not await HealthProber().probe(replace(RECORD, url=engine.url))
 
 
@@ -241,6 +241,6 @@ async def test_an_engine_that_says_nothing_is_left_in_bounded_time(engine, monke
         await connection.gone.wait()
         left.set()
 
-    engine.script = silent
+    engine.health = silent
     assert not await HealthProber().probe(replace(RECORD, url=engine.url))
     await left.wait()

@@ -224,6 +224,7 @@ async def _routed(what: Asked, child: Process, folder: Path) -> None:
             if await _knows(http, what.model):
                 left -= 1
             else:
+                _note_pids(what, child)
                 await asyncio.sleep(0.02)
         await _ask(http, what.model)
 
@@ -258,16 +259,25 @@ async def serve(what: Asked) -> None:
             await bus.established(PATIENCE_S)
             await announce(bus, what)
             async with router(what, nats.url, folder) as child:
+                _note_pids(what, child)  # before it answers: who waits for answers reads them
                 await _routed(what, child, folder)
                 _tell(what, child)
                 await child.wait()
                 raise UnfitError(_ended(child, folder))
 
 
-def _tell(what: Asked, child: Process) -> None:
+def _note_pids(what: Asked, child: Process) -> list[int]:
+    """Write the pids of the router's processes, parents first, where they were asked for."""
     pids = tree(child.pid)
     if what.pids_file is not None:
-        what.pids_file.write_text("".join(f"{pid}\n" for pid in pids))
+        new = what.pids_file.with_name(f"{what.pids_file.name}.new")
+        new.write_text("".join(f"{pid}\n" for pid in pids))
+        new.replace(what.pids_file)
+    return pids
+
+
+def _tell(what: Asked, child: Process) -> None:
+    pids = _note_pids(what, child)
     sys.stdout.write(
         f"router ready: http://{HOST}:{what.port}/v1 serves {what.model} from "
         f"{len(what.engines)} engines; pids {' '.join(map(str, pids))}\n"

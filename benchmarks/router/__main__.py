@@ -10,13 +10,9 @@ arguments or something that is not installed.
 """
 
 import argparse
-import contextlib
 import os
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,9 +23,9 @@ from msgspec import Struct
 from benchmarks.router import cases, peers, report, tools
 from benchmarks.router.cases import Case
 from benchmarks.router.measure import Clients, Sample, measure
-from benchmarks.router.peers import FailedError, Peer, Running, Site
+from benchmarks.router.peers import FailedError, Peer, Running
+from benchmarks.router.stand import Stand, end_in_order_on_sigterm, stand
 from benchmarks.router_under_test import raise_file_limit
-from caravan.testing.nats import free_port
 
 OUT = Path(__file__).parents[1] / "out"
 PAUSE_S = 0.3
@@ -43,16 +39,6 @@ class Plan(Struct, frozen=True, kw_only=True):
     peers: list[Peer]
     cases: list[Case]
     tokens: int
-
-
-class Bench(Struct, frozen=True, kw_only=True):
-    """What stands while routers come and go."""
-
-    folder: Path
-    clients: Clients
-    engines: tuple[int, int]
-    """Their ports."""
-    engine_pids: list[int]
 
 
 def plan(arguments: Sequence[str], environ: Mapping[str, str]) -> Plan:
@@ -82,71 +68,24 @@ def _words(text: str) -> list[str]:
     return text.replace(",", " ").split()
 
 
-@contextlib.contextmanager
-def bench(tokens: int) -> Iterator[Bench]:
-    """Build what is in C, run the two engines while inside."""
-    with tempfile.TemporaryDirectory(prefix="caravan-bench-") as name, contextlib.ExitStack() as up:
-        folder = Path(name)
-        engine = tools.compiled("engine", folder)
-        ports = (free_port(), free_port())
-        pids = [up.enter_context(_running([engine, str(port), str(tokens)])) for port in ports]
-        for port in ports:
-            _await_port(port)
-        yield Bench(
-            folder=folder,
-            clients=Clients(tools.compiled("loadgen", folder), tools.program("wrk")),
-            engines=ports,
-            engine_pids=pids,
-        )
-
-
-@contextlib.contextmanager
-def _running(command: list[str]) -> Iterator[int]:
-    process = subprocess.Popen(command, start_new_session=True)  # noqa: S603 - our own engine
-    try:
-        yield process.pid
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _await_port(port: int) -> None:
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            socket.create_connection((peers.HOST, port), timeout=1).close()
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-        else:
-            return
-
-
-def rounds(what: Plan, there: Bench) -> Iterator[Sample | FailedError]:
+def rounds(what: Plan, there: Stand, clients: Clients) -> Iterator[Sample | FailedError]:
     """Yield each measurement as it is made, and what went wrong with a router."""
     for number in range(what.rounds):
         for peer in what.peers if number % 2 == 0 else reversed(what.peers):
-            site = Site(
-                port=free_port(),
-                other_port=free_port(),
-                engines=there.engines,
-                folder=there.folder / f"{number}-{peer.name}",
-            )
             try:
-                with peers.running(peer, site) as router:
-                    yield from _cases(what, there, router, number)
+                with peers.running(peer, there.site(f"{number}-{peer.name}")) as router:
+                    _warm(what, clients, router)
+                    for case in what.cases:
+                        if case.name not in peer.leaves_out:
+                            time.sleep(PAUSE_S)
+                            yield measure(clients, case, router, there.engine_pids, number)
             except (FailedError, RuntimeError, subprocess.TimeoutExpired) as exc:
                 yield FailedError(f"round {number + 1}, {peer.name}: {exc}")
 
 
-def _cases(what: Plan, there: Bench, router: Running, number: int) -> Iterator[Sample]:
-    for warming in ("B32", "A32"):
-        there.clients.run(cases.case(warming, scale=0.1, tokens=what.tokens), router)
-    for case in what.cases:
-        if case.name not in router.peer.leaves_out:
-            time.sleep(PAUSE_S)
-            yield measure(there.clients, case, router, there.engine_pids, number)
+def _warm(what: Plan, clients: Clients, router: Running) -> None:
+    for name in ("B32", "A32"):
+        clients.run(cases.case(name, scale=0.1, tokens=what.tokens), router)
 
 
 def _line(sample: Sample, of: int) -> str:
@@ -169,8 +108,9 @@ def run(what: Plan) -> int:
     OUT.mkdir(exist_ok=True)
     for peer in what.peers:
         peer.prepare()
-    with bench(what.tokens) as there, (OUT / "router-samples.jsonl").open("wb") as raw:
-        for one in rounds(what, there):
+    wrk = tools.program("wrk")
+    with stand(what.tokens) as there, (OUT / "router-samples.jsonl").open("wb") as raw:
+        for one in rounds(what, there, Clients(there.loadgen, wrk)):
             if isinstance(one, FailedError):
                 failed = True
                 sys.stdout.write(f"FAILED {one}\n")
@@ -187,7 +127,7 @@ def run(what: Plan) -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command line."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else nothing that we began would end
+    end_in_order_on_sigterm()
     raise_file_limit()
     try:
         return run(plan(arguments, os.environ))

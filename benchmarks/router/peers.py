@@ -72,7 +72,8 @@ class Peer(Struct, frozen=True, kw_only=True):
     leaves_out: frozenset[str] = frozenset()
     """Cases that it is far too slow for."""
     names_its_pids: bool = False
-    """Whether it writes the pids that count into ``pids`` of its folder; else all its tree does."""
+    """Whether it writes the pids that count into ``pids`` of its folder, and then says that it is
+    ready; else all its tree counts."""
 
 
 class Running(Struct, frozen=True):
@@ -209,7 +210,9 @@ def _await_answers(peer: Peer, site: Site, process: subprocess.Popen[bytes]) -> 
     why = ""
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            return check(peer, site.port)
+            check(peer, site.port)
+            if not peer.names_its_pids or b"router ready" in (site.folder / "output").read_bytes():
+                return
         except (OSError, http.client.HTTPException, FailedError) as exc:
             why = f"{type(exc).__name__}: {exc}"
         time.sleep(POLL_S)

@@ -25,6 +25,8 @@ class Context(Struct, frozen=True, kw_only=True):
     """The default tenant; empty until auth has answered once."""
     services: dict[str, str] = {}
     """Where each answers ``/ready``, by its name."""
+    router_admin: int = 0
+    """The first of the router's admin ports; 0 where ``ROUTER_ADMIN_PORT`` said it."""
 
 
 class Home(Struct, frozen=True):

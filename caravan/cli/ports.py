@@ -54,3 +54,17 @@ def choose(option: str, asked: int | None, known: int, default: int, *, runs: bo
     if known and free(known):
         return known
     return next(port for port in range(default, 2**16) if free(port))
+
+
+def row(known: int, default: int, count: int, *, runs: bool) -> int:
+    """Return the first of ``count`` free ports in a row: those ``known``, else from ``default`` on.
+
+    A part that ``runs`` keeps its ports.
+    """
+    if known and (runs or _free_row(known, count)):
+        return known
+    return next(port for port in range(default, 2**16) if _free_row(port, count))
+
+
+def _free_row(first: int, count: int) -> bool:
+    return first + count <= 2**16 and all(free(port) for port in range(first, first + count))

@@ -66,6 +66,8 @@ class Ports(Struct, frozen=True, kw_only=True):
     auth: int
     scheduler: int
     router: int
+    router_admin: int = 0
+    """The first of the router's admin ports; 0 when ``ROUTER_ADMIN_PORT`` says it."""
 
 
 class Site(Struct, frozen=True, kw_only=True):
@@ -96,6 +98,8 @@ def plan(site: Site, engine: Engine, environ: Mapping[str, str]) -> Plan:
         "CACHE_DIR": str(site.cache),
     }
     router = {**common, "PORT": str(ports.router), "VIEWS_DIR": str(home.root / ROUTER)}
+    if ports.router_admin:
+        router["ADMIN_PORT"] = str(ports.router_admin)
     return Plan(
         programs=[
             *own,

@@ -4,6 +4,7 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 
 import msgspec
 
@@ -16,7 +17,7 @@ from caravan.cli.wire import Wire
 from caravan.kit.process import identity
 from engines import install
 
-NATS_PORT, ROUTER_PORT = 4222, 8000
+NATS_PORT, ROUTER_PORT, ADMIN_PORT = 4222, 8000, 9100
 
 
 def begin(
@@ -53,6 +54,7 @@ def _context(site: programs.Site, used: Engine, tenant: str) -> Context:
         router_url=programs.url(site.ports.router),
         tenant=tenant,
         services={NATS: site.nats_url, **urls},
+        router_admin=site.ports.router_admin,
     )
     write_whole(running.plan(site.home), msgspec.json.encode(plan), mode=0o600)
     site.home.write(context)
@@ -65,6 +67,7 @@ class _Choice:
 
     def __init__(self, home: Home, known: Context | None) -> None:
         self._home, self._services = home, known.services if known else {}
+        self._known_admin = known.router_admin if known else 0
 
     def ports(self, asked: argparse.Namespace, *, own_nats: bool) -> Ports:
         nats = self._shown(NATS, "--nats-port", asked.nats_port, NATS_PORT) if own_nats else 0
@@ -73,6 +76,7 @@ class _Choice:
             auth=self._hidden(AUTH),
             scheduler=self._hidden(SCHEDULER),
             router=self._shown(ROUTER, "--port", asked.port, ROUTER_PORT),
+            router_admin=self._admin(os.environ),
         )
 
     def _shown(self, name: str, option: str, asked: int | None, default: int) -> int:
@@ -81,6 +85,13 @@ class _Choice:
     def _hidden(self, name: str) -> int:
         port = self._port(name)
         return port if port and (self._runs(name) or ports.free(port)) else ports.quiet()
+
+    def _admin(self, environ: Mapping[str, str]) -> int:
+        if "ROUTER_ADMIN_PORT" in environ:
+            return 0
+        said = environ.get("ROUTER_PROCESSES", "")
+        count = int(said) if said.isdecimal() else 1  # what else it is, the router refuses
+        return ports.row(self._known_admin, ADMIN_PORT, max(count, 1), runs=self._runs(ROUTER))
 
     def _port(self, name: str) -> int:
         return int(self._services.get(name, "").rpartition(":")[2] or 0)

@@ -36,8 +36,9 @@ RETRY_S = 1.0
 class View(Generic[V]):
     """What a bucket holds, in memory, from a consumer of its own.
 
-    ``run`` is a task of the owner's ``TaskGroup``. It reads the copy on disk, if there is one,
+    ``run`` is a task of the owner's ``TaskGroup``. It reads the copy at ``disk``, if there is one,
     and follows the bucket for ever: a replay of the newest value of each key, then every change.
+    Of processes that share a copy one ``writes`` it.
     It replays at the start, after each reconnect, a missed heartbeat and a lost message.
 
     Guaranteed: ``changed`` is called once per change, in the order of the stream, from the event
@@ -65,6 +66,7 @@ class View(Generic[V]):
         changed: Callable[[str, V | None], None] | None = None,
         heard: Callable[[str, V, int], None] | None = None,
         disk: Path | None = None,
+        writes: bool = True,
         keys: str = ">",
         missing: Missing | None = None,
         heartbeat_s: float = HEARTBEAT_S,
@@ -80,6 +82,7 @@ class View(Generic[V]):
         self._tell = changed or (lambda _key, _value: None)
         self._written = heard or (lambda _key, _value, _revision: None)
         self._table: Table[V] = Table(missing or _missing(bucket), self._changed)
+        self._writes = writes and disk is not None
         self._disk = DiskCopy(disk, bucket.name, self._table) if disk is not None else None
         self._decode: Callable[[bytes], V] = decoder(bucket.value)
         self._confirmed = asyncio.Event()
@@ -173,7 +176,7 @@ class View(Generic[V]):
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._bury(), name=f"bury {self.bucket.name}")
-                if self._disk is not None:
+                if self._writes:
                     group.create_task(self._save_changes(), name=f"save {self.bucket.name}")
                 await self._follow()
         finally:
@@ -299,7 +302,7 @@ class View(Generic[V]):
             await asyncio.to_thread(self._copy())
 
     def _save(self) -> None:
-        if self._table.created:
+        if self._writes and self._table.created:
             self._copy()()
 
     def _copy(self) -> Callable[[], None]:

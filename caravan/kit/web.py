@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import socket
 from collections.abc import Callable, Generator, Mapping, Sequence
 from types import TracebackType
@@ -16,14 +15,11 @@ from litestar.types import ASGIApp, ControllerRouterHandler
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 
 from caravan.contracts.errors import Problem, Refusal, meaning
+from caravan.kit.listening import listen
 
 log = structlog.get_logger()
 
 _Handler = Callable[[Request[Any, Any, Any], Any], Response[Any]]
-
-
-class PortTakenError(Refusal):
-    code = "port_taken"
 
 
 def create_app(
@@ -100,6 +96,7 @@ class WebServer:
 
     ``async with``: open and answering inside, ``port`` says where (also when 0 was asked for);
     at the end no new connection is taken, open requests get ``grace_s``, then they are cancelled.
+    With ``reuse_port`` other processes of the service may have the same port.
     """
 
     def __init__(
@@ -109,9 +106,10 @@ class WebServer:
         port: int,
         *,
         grace_s: float = 5.0,
+        reuse_port: bool = False,
         **more: Any,  # noqa: ANN401 - passed to uvicorn.Config as it is
     ) -> None:
-        self.host, self.port = host, port
+        self.host, self.port, self._reuse_port = host, port, reuse_port
         settings: dict[str, Any] = {
             "log_config": None,
             "access_log": False,
@@ -123,7 +121,7 @@ class WebServer:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        sock = listen(self.host, self.port)
+        sock = listen(self.host, self.port, reuse_port=self._reuse_port)
         self.port = sock.getsockname()[1]
         self._task = asyncio.create_task(self._server.serve(sockets=[sock]), name="web")
         started = asyncio.create_task(self._server.opened.wait())
@@ -143,33 +141,6 @@ class WebServer:
         self._server.leave()
         if self._task is not None:
             await self._task
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket; ``PortTakenError`` when another process has the port."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((host, port))
-        sock.listen(2048)
-        sock.settimeout(0)
-    except OSError as exc:
-        sock.close()
-        raise _translated(exc, host, port) from exc
-    return sock
-
-
-def _translated(exc: OSError, host: str, port: int) -> Exception:
-    if exc.errno == errno.EADDRINUSE:
-        return PortTakenError(
-            f"Port {port} on {host} is taken: stop what listens there, or choose another port."
-        )
-    if exc.errno in {errno.EADDRNOTAVAIL, errno.EACCES} or isinstance(exc, socket.gaierror):
-        return PortTakenError(
-            f"Port {port} on {host} cannot be opened ({exc.strerror}): choose another."
-        )
-    return exc
 
 
 class _Server(uvicorn.Server):

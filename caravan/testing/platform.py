@@ -70,6 +70,7 @@ class Platform:
             "CARAVAN_HOME": str(self.home.root),
             "CARAVAN_ENGINE_COMMAND": engine_command,
             "CARAVAN_ENGINE_KIND": engine_kind,
+            "ROUTER_ADMIN_PORT": "0",  # several platforms may choose at once
             **(environ or {}),
         }
         self.port, self.nats_port = ports.quiet(), ports.quiet()

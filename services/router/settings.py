@@ -18,6 +18,17 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The address that clients connect to."""
     port: int = 8000
     """0 takes a free one."""
+    processes: int = 1
+    """How many processes share the port; a small parent keeps them running when it is not 1."""
+    process: int | None = None
+    """Which of several processes this is; their parent says it to each, nobody else does."""
+    admin_port: int = 9100
+    """Process ``i`` answers ``/metrics``, ``/health`` and ``/ready`` on this plus ``i``.
+
+    0 takes a free one each, which the log names. Prometheus's node_exporter likes 9100 too: where
+    it runs, choose another."""
+    admin_host: str = ""
+    """The address of the admin ports; empty is that of ``ROUTER_HOST``."""
     views_dir: Path | None = None
     """The folder of the views' copies, from which a start without NATS serves; None keeps none."""
     views_age_limit_s: float = 0.0
@@ -38,6 +49,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     """A client that reads nothing for so long is cut."""
     grace_s: float = 120.0
     """How long requests under way may still run when the router is told to stop."""
+    log_successes_per_s: float = 100.0
+    """So many requests that went well get a line in the log each second; errors always do."""
+    otlp_endpoint: str | None = None
+    """Where traces go, e.g. ``http://127.0.0.1:4318``; None makes none."""
     log_form: str = "auto"
     """``auto``, ``console`` or ``json``."""
     log_level: str = "info"

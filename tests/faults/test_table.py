@@ -241,7 +241,11 @@ async def second_router(platform):
     port = ports.quiet()
     second = Through(platform.tenant, f"http://127.0.0.1:{port}")
     views = str(platform.folder / "second")
-    settings = {"ROUTER_PORT": str(port), "ROUTER_VIEWS_DIR": views}
+    settings = {
+        "ROUTER_PORT": str(port),
+        "ROUTER_ADMIN_PORT": "0",
+        "ROUTER_VIEWS_DIR": views,
+    }
     who = begun(platform, "router", named="second", **settings)
     try:
         await until(lambda: answers(second), PATIENCE_S)

@@ -20,6 +20,7 @@ class BucketViews:
     """The views of ``keys``, ``deployments`` and ``instances``.
 
     ``run`` follows them for ever. Everything else answers from memory, but for the look-ups.
+    A start reads the copies in ``folder``; they are kept up to date only when this one ``writes``.
     ``record_gone`` is called with the key of an instance whose record is gone.
     """
 
@@ -28,18 +29,25 @@ class BucketViews:
         bus: Bus,
         folder: Path | None,
         *,
+        writes: bool = True,
         age_limit_s: float = 0.0,
         record_gone: Callable[[str], None] = lambda _key: None,
     ) -> None:
         self._age_limit_s = age_limit_s
         self._record_gone = record_gone
         self._records: dict[str, dict[str, Record]] = {}
-        self._keys: View[KeyEntry] = View(bus, topology.KEYS, disk=_disk(folder, "keys"))
+        self._keys: View[KeyEntry] = View(
+            bus, topology.KEYS, disk=_disk(folder, "keys"), writes=writes
+        )
         self._deployments: View[DeploymentEntry] = View(
-            bus, topology.DEPLOYMENTS, disk=_disk(folder, "deployments")
+            bus, topology.DEPLOYMENTS, disk=_disk(folder, "deployments"), writes=writes
         )
         self._instances: View[Record] = View(
-            bus, topology.INSTANCES, disk=_disk(folder, "instances"), changed=self._index
+            bus,
+            topology.INSTANCES,
+            disk=_disk(folder, "instances"),
+            writes=writes,
+            changed=self._index,
         )
 
     @property

@@ -26,6 +26,7 @@ async def process(world, engine):
                 "PATH": os.environ["PATH"],
                 "ROUTER_NATS_URL": world.bus.url,
                 "ROUTER_PORT": str(world.port),
+                "ROUTER_ADMIN_PORT": "0",
                 "ROUTER_VIEWS_DIR": str(world.folder / "views"),
             }
             | environ,
@@ -90,11 +91,13 @@ async def test_a_wrong_setting_is_one_line_and_exit_2(world, process):
     assert "ROUTER_PORT" in line
 
 
-async def test_a_port_that_is_taken_is_one_line_and_exit_3(world, process):
-    taken = await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", world.port)
+@pytest.mark.parametrize("name", ["ROUTER_PORT", "ROUTER_ADMIN_PORT"])
+async def test_a_port_that_is_taken_is_one_line_and_exit_3(world, process, name):
+    taken = await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", 0)
+    port = taken.sockets[0].getsockname()[1]
     async with taken:
-        child = await process()
+        child = await process(**{name: str(port)})
         assert await asyncio.wait_for(child.wait(), 60) == 3
 
     last = (world.folder / "router.log").read_text().splitlines()[-1]
-    assert last.startswith(f"caravan router: Port {world.port} on 127.0.0.1 is taken")
+    assert last.startswith(f"caravan router: Port {port} on 127.0.0.1 is taken")

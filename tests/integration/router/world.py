@@ -145,6 +145,7 @@ class World:
                     **{
                         "nats_url": self.bus.url,
                         "port": self.port,
+                        "admin_port": 0,
                         "views_dir": self.folder / "views",
                         "grace_s": 10.0,
                     }

@@ -7,7 +7,8 @@ from litestar import get
 from prometheus_client import CollectorRegistry, Counter
 
 from caravan.contracts.errors import OnHoldError, Problem
-from caravan.kit.web import PortTakenError, WebServer, create_app
+from caravan.kit.listening import PortTakenError
+from caravan.kit.web import WebServer, create_app
 
 
 @get("/held", sync_to_thread=False)

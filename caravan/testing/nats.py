@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import shutil
 import signal
 import socket
@@ -10,12 +11,23 @@ import time
 from pathlib import Path
 from typing import Self
 
+_PORTS = (10_000, 20_000)
+"""Below what Linux, macOS and Nomad hand out."""
+_DRAW = random.SystemRandom()
+"""No seed that a test runner sets makes two processes draw the same."""
+
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 on which nobody listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of 127.0.0.1 on which nobody listens now.
+
+    It is none of those that the system hands out itself: between this and the listener's start,
+    a connection of another test might get it.
+    """
+    while True:
+        port = _DRAW.randrange(*_PORTS)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class NatsServer:

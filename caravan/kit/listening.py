@@ -3,7 +3,7 @@
 import errno
 import socket
 
-from caravan.contracts.errors import Refusal
+from caravan.contracts.errors import InvalidRequestError, Refusal
 
 BACKLOG = 2048
 
@@ -44,6 +44,9 @@ def _bound(host: str, port: int, *, reuse_port: bool) -> socket.socket:
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host, port))
+    except OverflowError as exc:
+        sock.close()
+        raise InvalidRequestError(f"{port} is no port: 1 to 65535 are.") from exc
     except OSError as exc:
         sock.close()
         raise _translated(exc, host, port) from exc

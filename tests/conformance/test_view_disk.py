@@ -131,3 +131,17 @@ async def test_an_entry_of_the_copy_that_cannot_be_read_is_left_out(path, away, 
     await view.wait_complete(0.2)
 
     assert dict(view.items()) == {TWO: key("two")}
+
+
+async def test_a_view_that_shares_a_copy_and_does_not_write_it_leaves_it_as_it_is(
+    path, bus, running
+):
+    before = path.read_bytes()
+    view = running.start(View(bus, BUCKET, disk=path, writes=False))
+    kv = await open_bucket(bus, BUCKET)
+    await records.put(kv, ONE, key("another"))
+    await until(lambda: view.get(ONE) == key("another"))
+    await running.stop(view)
+
+    assert path.read_bytes() == before
+    assert [one.name for one in path.parent.iterdir()] == [path.name]

@@ -1,60 +1,14 @@
 """The router as a process of its own."""
 
 import asyncio
-import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.integration.router.world import body, eventually
+from tests.integration.router.world import body, serves
 
 RSS_LIMIT_MB = 80
-
-
-@pytest.fixture
-async def process(world, engine):
-    """Start ``python -m services.router``; end it at the end."""
-    started = []
-
-    async def start(**environ):
-        log = (world.folder / "router.log").open("ab")
-        child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "services.router"),
-            env={
-                "PATH": os.environ["PATH"],
-                "ROUTER_NATS_URL": world.bus.url,
-                "ROUTER_PORT": str(world.port),
-                "ROUTER_ADMIN_PORT": "0",
-                "ROUTER_VIEWS_DIR": str(world.folder / "views"),
-            }
-            | environ,
-            stderr=log,
-        )
-        log.close()
-        started.append(child)
-        return child
-
-    await world.key()
-    await world.deploy(instances=["i-aaaaaa"])
-    await world.record("i-aaaaaa", engine.url)
-    await world.complete()
-    yield start
-    for child in started:
-        if child.returncode is None:
-            child.kill()
-        await child.wait()
-
-
-async def serves(world):
-    async def answers():
-        try:
-            return (await world.asked(body()))[0] == 200
-        except OSError:
-            return False
-
-    await eventually(answers)
 
 
 def rss_mb(pid):

@@ -244,3 +244,15 @@ def head(data, path=CHAT, secret=SECRET, extra=""):
     return (
         f"POST {path} HTTP/1.1\r\nHost: x\r\n{auth}{extra}Content-Length: {len(data)}\r\n\r\n"
     ).encode() + data
+
+
+async def serves(world):
+    """Wait until a router on the world's port answers a request well."""
+
+    async def answers():
+        try:
+            return (await world.asked(body()))[0] == 200
+        except OSError:
+            return False
+
+    await eventually(answers)

@@ -9,7 +9,7 @@ import pytest
 
 from caravan.contracts.errors import InvalidRequestError
 from services.router.adapters.spans import WAITING
-from services.router.adapters.tracing import tracing
+from services.router.adapters.tracing import LEAVE_S, tracing
 from services.router.core import traceparent
 from services.router.core.sse import Usage
 from services.router.core.story import Story
@@ -172,9 +172,10 @@ async def test_nothing_waits_for_a_receiver_that_does_not_answer():
 
 
 async def test_a_receiver_that_is_not_there_does_not_hold_the_end_up():
-    async with tracing(NOBODY, ratio=1.0, run="life-1") as spans:
-        for _ in range(1000):
-            traced(spans)
+    async with asyncio.timeout(5 * LEAVE_S):  # by itself, OpenTelemetry tries for 30 s
+        async with tracing(NOBODY, ratio=1.0, run="life-1") as spans:
+            for _ in range(1000):
+                traced(spans)
 
 
 @pytest.mark.parametrize("endpoint", ["127.0.0.1:4318", "grpc://127.0.0.1:4317", ""])

@@ -20,6 +20,8 @@ from caravan.kit.bus import Bus
 from caravan.kit.endpoints import Call, serving
 from caravan.kit.web import WebServer, create_app
 from services.router.adapters.engine import EngineClient
+from services.router.adapters.probe import HealthProber
+from services.router.adapters.tracing import tracing
 from services.router.adapters.views import BucketViews
 from services.router.api import health, openai
 from services.router.api.edge import Edge
@@ -27,7 +29,10 @@ from services.router.api.exchange import Exchange
 from services.router.api.gate import Gate
 from services.router.api.metrics import Metrics
 from services.router.api.server import ClientConnection
+from services.router.api.telling import Telling, Tracer
 from services.router.core.job import Chances, Patience
+from services.router.core.outliers import Outliers
+from services.router.loops.probe import Probes
 from services.router.loops.report import Reporter
 from services.router.settings import Settings
 
@@ -52,11 +57,13 @@ class Parts(Struct, frozen=True):
     views: BucketViews
     gate: Gate
     exchange: Exchange
+    outliers: Outliers
     metrics: Metrics
+    telling: Telling
     door: Door
 
 
-def assemble(settings: Settings, bus: Bus, engine: EngineClient) -> Parts:
+def assemble(settings: Settings, bus: Bus, engine: EngineClient, tracer: Tracer | None) -> Parts:
     """Return the parts, connected; nothing runs yet."""
     views = BucketViews(
         bus,
@@ -68,8 +75,9 @@ def assemble(settings: Settings, bus: Bus, engine: EngineClient) -> Parts:
     patience = Patience(first_byte_s=settings.first_byte_s, between_s=settings.patience_s)
     chances = Chances(now=time.time, monotonic=time.monotonic, draw=random.SystemRandom().random)
     exchange = Exchange(views, engine, patience, chances)
-    metrics = Metrics(exchange.in_flight, views.ages)
-    return Parts(views, Gate(views, chances), exchange, metrics, Door())
+    outliers = Outliers()
+    metrics = Metrics(exchange.in_flight, views.ages, outliers=outliers)
+    return Parts(views, Gate(views, chances), exchange, outliers, metrics, Door())
 
 
 def _forget(exchange: Exchange, key: str) -> None:
@@ -92,7 +100,7 @@ def create_edge(settings: Settings, parts: Parts) -> Edge:
         registry=parts.metrics.registry,
         exception_handlers=health.EXCEPTION_HANDLERS,
     )
-    return Edge(app, openai.ROUTES, parts.metrics.observe, patience_s=settings.client_patience_s)
+    return Edge(app, openai.ROUTES, parts.telling.ended, patience_s=settings.client_patience_s)
 
 
 def create_admin(parts: Parts) -> Litestar:
@@ -116,10 +124,12 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
         seed=settings.nats_seed,
         inbox_prefix=settings.nats_inbox_prefix,
     )
-    async with bus, EngineClient(connect_timeout_s=settings.connect_timeout_s) as engine:
-        parts = assemble(settings, bus, engine)
-        reporter = Reporter(run, bus, parts.views, parts.exchange.in_flight)
-        async with _admin(settings, parts), _running(parts.views, reporter):
+    traced = tracing(settings.otlp_endpoint, ratio=settings.trace_ratio, run=run)
+    connecting = EngineClient(connect_timeout_s=settings.connect_timeout_s)
+    async with traced as tracer, bus, connecting as engine:
+        parts = assemble(settings, bus, engine, tracer)
+        reporter = Reporter(run, bus, parts.views, parts.exchange.in_flight, parts.outliers)
+        async with _admin(settings, parts), _running(parts, reporter):
             await _replay(settings, parts.views, reporter, stopping)
             await _open(settings, parts, reporter, bus, stopping)
 
@@ -206,11 +216,13 @@ async def _answer_status(bus: Bus, reporter: Reporter, url: str, stopping: async
 
 
 @contextlib.asynccontextmanager
-async def _running(views: BucketViews, reporter: Reporter) -> AsyncIterator[None]:
-    """Run the views and the reports while inside; the last report says that this router leaves."""
+async def _running(parts: Parts, reporter: Reporter) -> AsyncIterator[None]:
+    """Run the loops while inside; the last report says that this router leaves."""
+    probes = Probes(parts.outliers, parts.views, HealthProber(), lambda _instance: None)
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(views.run(), name="views"),
+            group.create_task(parts.views.run(), name="views"),
+            group.create_task(probes.repeat(), name="probes"),
             group.create_task(reporter.repeat(), name="reports"),
         ]
         try:

@@ -11,6 +11,7 @@ from caravan.contracts import topology
 from caravan.contracts.admin import RouterStatus
 from caravan.contracts.reports import Position, Report
 from services.router.core.inflight import InFlight
+from services.router.core.outliers import Outliers, noted
 
 EVERY_S = 1.0
 OLD_S = 30.0
@@ -31,8 +32,11 @@ class Views(Protocol):
 class Reporter:
     """Reports one life of a router process; ``run`` names it."""
 
-    def __init__(self, run: str, bus: Bus, views: Views, in_flight: InFlight) -> None:
-        self._run, self._bus, self._views, self._in_flight = run, bus, views, in_flight
+    def __init__(
+        self, run: str, bus: Bus, views: Views, in_flight: InFlight, outliers: Outliers
+    ) -> None:
+        self._run, self._bus, self._views = run, bus, views
+        self._in_flight, self._outliers = in_flight, outliers
         self._number = 0
         self._warned = False
 
@@ -49,7 +53,7 @@ class Reporter:
             at=time.time(),
             positions=self._views.positions(),
             deployments=self._in_flight.deployments(),
-            instances=self._in_flight.instances(),
+            instances=noted(self._in_flight.instances(), self._outliers.seen()),
             keys=self._in_flight.keys(),
             leaving=leaving,
         )

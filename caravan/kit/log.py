@@ -60,14 +60,14 @@ def configure(service: str, *, form: str = "auto", level: str = "info") -> None:
 def lines(event: str) -> Callable[[dict[str, Any]], None]:
     """Return what writes ``event`` with the pairs it is given, at level info.
 
-    The line is that of ``structlog.get_logger().info(event, **pairs)``, at a fifth of its price in
-    the form ``json``; context variables are not looked at. To be asked for after ``configure``.
+    The line is that of ``structlog.get_logger().info(event, **pairs)``, at a third of its price in
+    the form ``json``. To be asked for after ``configure``; context variables are those of now.
     """
     if not structlog.get_logger().is_enabled_for(logging.INFO):
         return lambda _: None
     last = structlog.get_config()["processors"][-1]
     if isinstance(last, _JsonForm):
-        return functools.partial(last.write, event)
+        return functools.partial(last.write, event, structlog.contextvars.get_contextvars())
     return lambda pairs: structlog.get_logger().info(event, **pairs)
 
 
@@ -121,10 +121,10 @@ class _JsonForm:
     def __call__(self, _: object, __: str, event: EventDict) -> str:
         return mask(self._encode(event).decode())
 
-    def write(self, event: str, pairs: dict[str, Any]) -> None:
+    def write(self, event: str, context: dict[str, Any], pairs: dict[str, Any]) -> None:
         now = datetime.now(UTC)
         own = {"event": event, "level": "info", "timestamp": now, "service": self._service}
-        self._out.msg(mask(self._encode({**pairs, **own}).decode()))
+        self._out.msg(mask(self._encode({**context, **pairs, **own}).decode()))
 
 
 def _route_stdlib(shared: list[Processor], last: list[Processor], least: int) -> None:

@@ -31,6 +31,7 @@ from services.router.api.metrics import Metrics
 from services.router.api.server import ClientConnection
 from services.router.api.telling import Telling, Tracer
 from services.router.core.job import Chances, Patience
+from services.router.core.loudness import Loudness
 from services.router.core.outliers import Outliers
 from services.router.loops.probe import Probes
 from services.router.loops.report import Reporter
@@ -76,8 +77,10 @@ def assemble(settings: Settings, bus: Bus, engine: EngineClient, tracer: Tracer 
     chances = Chances(now=time.time, monotonic=time.monotonic, draw=random.SystemRandom().random)
     exchange = Exchange(views, engine, patience, chances)
     outliers = Outliers()
-    metrics = Metrics(exchange.in_flight, views.ages, outliers=outliers)
-    return Parts(views, Gate(views, chances), exchange, outliers, metrics, Door())
+    loudness = Loudness(settings.log_successes_per_s)
+    metrics = Metrics(exchange.in_flight, views.ages, outliers=outliers, loudness=loudness)
+    telling = Telling(metrics, loudness, tracer)
+    return Parts(views, Gate(views, chances), exchange, outliers, metrics, telling, Door())
 
 
 def _forget(exchange: Exchange, key: str) -> None:

@@ -18,6 +18,7 @@ import structlog
 
 from caravan.contracts.errors import InvalidRequestError
 from caravan.kit.listening import reserve
+from services.router.adapters import tracing
 from services.router.settings import Settings
 
 FIRST_S = 0.5
@@ -39,6 +40,8 @@ async def keep(settings: Settings, stopping: asyncio.Event) -> None:
             f"ROUTER_PROCESSES={settings.processes} does not fit: it wants 1 or more.",
             param="ROUTER_PROCESSES",
         )
+    # What each process would end of is refused here, once.
+    tracing.check(settings.otlp_endpoint, settings.trace_ratio)
     _look_at_admin_ports(settings)
     with contextlib.closing(reserve(settings.host, settings.port)) as port, _pipe() as alive:
         number = port.getsockname()[1]

@@ -53,6 +53,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """So many requests that went well get a line in the log each second; errors always do."""
     otlp_endpoint: str | None = None
     """Where traces go, e.g. ``http://127.0.0.1:4318``; None makes none."""
+    trace_ratio: float = 1.0
+    """The share of requests that are traced, of those that come without a ``traceparent``."""
     log_form: str = "auto"
     """``auto``, ``console`` or ``json``."""
     log_level: str = "info"

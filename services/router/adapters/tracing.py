@@ -1,6 +1,7 @@
 """Traces, off unless an endpoint is set; OpenTelemetry is not even imported before."""
 
 import asyncio
+import importlib.util
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -24,15 +25,20 @@ async def tracing(endpoint: str | None, *, ratio: float, run: str) -> "AsyncIter
     if endpoint is None:
         yield None
         return
-    _check(endpoint, ratio)
-    spans = _spans(endpoint, ratio, run)
+    check(endpoint, ratio)
+    from services.router.adapters.spans import Spans  # noqa: PLC0415 - costs 20 MB: see above
+
+    spans = Spans(endpoint, ratio, run)
     try:
         yield spans
     finally:
         await asyncio.to_thread(spans.close, LEAVE_S)
 
 
-def _check(endpoint: str, ratio: float) -> None:
+def check(endpoint: str | None, ratio: float) -> None:
+    """Refuse what :func:`tracing` could not work with; loads nothing."""
+    if endpoint is None:
+        return
     if not endpoint.startswith(("http://", "https://")):
         raise InvalidRequestError(
             f"ROUTER_OTLP_ENDPOINT is {endpoint!r}: give the URL of a receiver of OTLP over HTTP, "
@@ -43,16 +49,15 @@ def _check(endpoint: str, ratio: float) -> None:
         raise InvalidRequestError(
             f"ROUTER_TRACE_RATIO is {ratio:g}: give a share, from 0 to 1.", param="trace_ratio"
         )
-
-
-def _spans(endpoint: str, ratio: float, run: str) -> "Spans":
-    try:
-        from services.router.adapters.spans import Spans  # noqa: PLC0415 - costs 20 MB: see above
-    except ModuleNotFoundError as exc:
-        if not (exc.name or "").startswith("opentelemetry"):
-            raise
+    if not _installed():
         raise UnavailableError(
             "ROUTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed: "
             "install requirements/otel.txt, or the extra `otel`."
-        ) from exc
-    return Spans(endpoint, ratio, run)
+        )
+
+
+def _installed() -> bool:
+    try:
+        return importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:
+        return False

@@ -1,4 +1,4 @@
-"""The outermost layer: request ids, CORS, headers of every answer, one log line per request."""
+"""The outermost layer: request ids, CORS, headers of every answer, what is told at its end."""
 
 import re
 import time
@@ -7,20 +7,17 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
-import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from services.router.api.reply import STORY, Reply
+from services.router.api.telling import QUIET
 from services.router.core import http
 from services.router.core.errors import MethodNotAllowedError
-from services.router.core.story import CANCELLED, CLIENT_GONE, COMPLETE, REFUSED, Story
+from services.router.core.story import Story
 
-QUIET = frozenset({"/health", "/ready", "/metrics"})
-"""Asked for all day by machines: told at level debug only."""
 MODELS = "/v1/models"
 _SLASHES = re.compile("//+")
-log = structlog.get_logger()
 
 
 class Edge:
@@ -51,7 +48,7 @@ class Edge:
             else:
                 await self._app(scope, receive, dressed)
         finally:
-            self._end(story)
+            self._ended(story, time.monotonic())
 
     def _begin(self, scope: HTTPScope, headers: dict[str, str]) -> Story:
         client, path = scope["client"], scope["path"]
@@ -80,15 +77,6 @@ class Edge:
                 "OPTIONS is answered for CORS preflights only.", allow="GET, POST"
             )
         )
-
-    def _end(self, story: Story) -> None:
-        if not story.status:
-            story.status, story.outcome = CLIENT_GONE, story.outcome or CANCELLED
-        story.outcome = story.outcome or (COMPLETE if story.status < 400 else REFUSED)
-        now = time.monotonic()
-        say = log.debug if story.route in QUIET else log.info
-        say("request", **story.line(now))
-        self._ended(story, now)
 
 
 def _dressing(story: Story, send: Send) -> Send:

@@ -132,7 +132,6 @@ def test_the_line_is_the_one_that_the_log_itself_writes(capsys):
     assert "s3cret" not in short
     assert "ck-" not in short
     short, long = json.loads(short), json.loads(long)
-    assert list(short) == list(long)
     assert short.pop("timestamp")[:11] == long.pop("timestamp")[:11]
     assert short == long
 

@@ -1,4 +1,5 @@
-# router: the OpenAI-compatible endpoint. As many as you like, one on each node; put your load balancer before them.
+# router: the OpenAI-compatible endpoint. As many as you like, one on each node, each of as many
+# processes as it shall use cores; put your load balancer before them.
 
 variable "driver" {
   type        = string
@@ -55,6 +56,18 @@ variable "port" {
   default = 8000
 }
 
+variable "processes" {
+  type        = number
+  default     = 1
+  description = "How many processes share the port, on each node: a core each"
+}
+
+variable "admin_port" {
+  type        = number
+  default     = 9100
+  description = "Process i answers /metrics, /health and /ready on this plus i; choose another where node_exporter has 9100"
+}
+
 job "caravan-router" {
   type        = "service"
   datacenters = var.datacenters
@@ -101,6 +114,16 @@ job "caravan-router" {
         static       = var.port
         host_network = var.host_network
       }
+
+      dynamic "port" {
+        for_each = range(var.processes)
+        labels   = ["admin${port.value}"]
+
+        content {
+          static       = var.admin_port + port.value
+          host_network = var.host_network
+        }
+      }
     }
 
     service {
@@ -116,17 +139,39 @@ job "caravan-router" {
       }
     }
 
+    # One for each process: what Prometheus reads, and whether each of them is ready.
+    dynamic "service" {
+      for_each = range(var.processes)
+
+      content {
+        name     = "caravan-router-admin"
+        provider = "nomad"
+        port     = "admin${service.value}"
+        tags     = ["process-${service.value}"]
+
+        check {
+          name     = "process ${service.value} is ready"
+          type     = "http"
+          path     = "/ready"
+          interval = "10s"
+          timeout  = "3s"
+        }
+      }
+    }
+
     task "router" {
       driver       = var.driver
       kill_signal  = "SIGTERM"
       kill_timeout = "150s"
 
       env = merge({
-        ROUTER_NATS_URL  = var.nats_url
-        ROUTER_HOST      = "$${NOMAD_IP_http}"
-        ROUTER_PORT      = "$${NOMAD_PORT_http}"
-        ROUTER_VIEWS_DIR = "$${NOMAD_ALLOC_DIR}/data/views"
-        ROUTER_LOG_FORM  = "json"
+        ROUTER_NATS_URL   = var.nats_url
+        ROUTER_HOST       = "$${NOMAD_IP_http}"
+        ROUTER_PORT       = "$${NOMAD_PORT_http}"
+        ROUTER_PROCESSES  = var.processes
+        ROUTER_ADMIN_PORT = "$${NOMAD_PORT_admin0}"
+        ROUTER_VIEWS_DIR  = "$${NOMAD_ALLOC_DIR}/data/views"
+        ROUTER_LOG_FORM   = "json"
       }, var.environment)
 
       # Secrets stand in the Nomad Variable of the job, not in its text.
@@ -149,8 +194,8 @@ job "caravan-router" {
       }
 
       resources {
-        cpu    = 500
-        memory = 256
+        cpu    = 500 * var.processes
+        memory = 128 + 128 * var.processes
       }
     }
   }

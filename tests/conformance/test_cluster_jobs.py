@@ -1,5 +1,6 @@
 """The job files, read by Nomad's own command."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -39,3 +40,18 @@ def test_a_job_file_serves_docker_too(nomad_agent, path):
     words = ("-var", "driver=docker", "-var", "image=caravan:0.1")
     valid = nomad(nomad_agent, "job", "validate", *words, str(path))
     assert valid.returncode == 0, valid.stdout + valid.stderr
+
+
+def test_each_process_of_a_router_has_an_admin_port_and_a_check(nomad_agent):
+    path = JOBS / "router.nomad.hcl"
+    words = ("-var", "processes=3", "-var", "admin_port=9200")
+    valid = nomad(nomad_agent, "job", "validate", *words, str(path))
+    assert valid.returncode == 0, valid.stdout + valid.stderr
+
+    job = json.loads(nomad(nomad_agent, "job", "run", "-output", *words, str(path)).stdout)["Job"]
+    [group] = job["TaskGroups"]
+    ports = {p["Label"]: p["Value"] for p in group["Networks"][0]["ReservedPorts"]}
+    assert ports == {"http": 8000, "admin0": 9200, "admin1": 9201, "admin2": 9202}
+    asked = {s["PortLabel"]: s["Checks"][0]["Path"] for s in group["Services"]}
+    assert asked == dict.fromkeys(ports, "/ready")
+    assert group["Tasks"][0]["Env"]["ROUTER_PROCESSES"] == "3"

@@ -47,6 +47,7 @@ MAX_RUNNING = 4096
 PATIENCE_S = 60.0
 GRACE_S = 5.0
 """Requests under way get so long when all is told to end."""
+_NOT_ROUTED = frozenset({401, 404, 502, 503})
 _INSTANCE_DIGITS = "abcdefghijklmnopqrstuvwxyz234567"
 _CONNECTIONS_PER_PROCESS = 8
 """Enough that, with the kernel spreading them, hardly a process goes without one."""
@@ -215,18 +216,17 @@ async def _routed(what: Asked, child: Process, folder: Path) -> None:
     deadline = time.monotonic() + PATIENCE_S
     headers = {"Authorization": f"Bearer {what.key}", "Connection": "close"}
     async with aiohttp.ClientSession(f"http://{HOST}:{what.port}", headers=headers) as http:
-        left = _CONNECTIONS_PER_PROCESS * max(1, what.processes)
-        while left:
+        left, why = _CONNECTIONS_PER_PROCESS * max(1, what.processes), ""
+        while left or (why := await _unanswered(http, what.model)):
             if child.returncode is not None:
                 raise UnfitError(_ended(child, folder))
             if time.monotonic() > deadline:
-                raise UnfitError(f"the router was not ready within {PATIENCE_S:g} s")
-            if await _knows(http, what.model):
+                raise UnfitError(f"not ready within {PATIENCE_S:g} s: {why or 'no view'}")
+            if left and await _knows(http, what.model):
                 left -= 1
             else:
                 _note_pids(what, child)
                 await asyncio.sleep(0.02)
-        await _ask(http, what.model)
 
 
 async def _knows(http: aiohttp.ClientSession, model: str) -> bool:
@@ -237,13 +237,15 @@ async def _knows(http: aiohttp.ClientSession, model: str) -> bool:
         return False
 
 
-async def _ask(http: aiohttp.ClientSession, model: str) -> None:
-    """Send one request: its way is open when the answer is not one of the router's own refusals."""
+async def _unanswered(http: aiohttp.ClientSession, model: str) -> str:
+    """Send one request; return what is in its way, nothing when it came to an engine."""
     body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
-    async with http.post("/v1/chat/completions", json=body) as answer:
-        if answer.status in {401, 404, 502, 503}:
-            text = (await answer.text())[:300]
-            raise UnfitError(f"a request through the router met {answer.status}: {text}")
+    try:
+        async with http.post("/v1/chat/completions", json=body) as answer:
+            text = await answer.text()
+    except (aiohttp.ClientError, OSError) as exc:
+        return f"{type(exc).__name__} {exc}"
+    return f"{answer.status} {text[:300]}" if answer.status in _NOT_ROUTED else ""
 
 
 def _ended(child: Process, folder: Path) -> str:

@@ -41,6 +41,11 @@ def test_a_message_takes_its_own_header_first():
     assert DIALECTS[MESSAGES].key({}) is None
 
 
+def test_a_message_is_named_by_the_header_that_its_sdks_read():
+    assert DIALECTS[MESSAGES].headers("r-1") == [(b"request-id", b"r-1")]
+    assert all(DIALECTS[route].headers("r-1") == [] for route in OPENAI)
+
+
 @pytest.mark.parametrize("route", OPENAI)
 def test_openai_gets_its_envelope(route):
     refusal = InvalidKeyError("no", param="p")

@@ -22,6 +22,7 @@ from msgspec import Struct
 from caravan.contracts.errors import Refusal
 from services.router.core.dialects import base
 from services.router.core.dialects.base import Counts, NamedEvents, payload
+from services.router.core.errors import Headers
 from services.router.core.sse import Usage
 
 API, INVALID, OVERLOADED = "api_error", "invalid_request_error", "overloaded_error"
@@ -82,6 +83,10 @@ class Anthropic:
         """Return ``x-api-key``, or else what follows ``Bearer``."""
         own = headers.get(b"x-api-key", b"").strip()
         return own.decode("latin-1") if own else base.bearer(headers)
+
+    def headers(self, request_id: str) -> Headers:
+        """Return ``request-id``, which is what Anthropic's SDKs read."""
+        return [(b"request-id", request_id.encode("latin-1"))]
 
     def envelope(self, refusal: Refusal, request_id: str) -> bytes:
         """Return ``{"type": "error", "error": {"type", "message"}, "request_id"}``."""

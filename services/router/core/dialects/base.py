@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from caravan.contracts.errors import Refusal
-from services.router.core.errors import EngineFailedError
+from services.router.core.errors import EngineFailedError, Headers
 from services.router.core.sse import Usage
 
 LONG_EVENT = 64 * 2**10
@@ -56,6 +56,9 @@ class Dialect(Protocol):
 
     def key(self, headers: Mapping[bytes, bytes]) -> str | None:
         """Return the key as the client sent it; header names are lower case."""
+
+    def headers(self, request_id: str) -> Headers:
+        """Return what every answer has beside ``x-request-id``."""
 
     def envelope(self, refusal: Refusal, request_id: str) -> bytes:
         """Return the JSON body of a refusal."""

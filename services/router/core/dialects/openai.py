@@ -33,6 +33,11 @@ class OpenAI:
         """Return what follows ``Bearer``."""
         return bearer(headers)
 
+    def headers(self, request_id: str) -> errors.Headers:
+        """Return nothing: ``x-request-id`` is what OpenAI's SDKs read."""
+        del request_id
+        return []
+
     def envelope(self, refusal: Refusal, request_id: str) -> bytes:
         """Return ``{"error": {"message", "type", "param", "code"}}``."""
         del request_id

@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 import structlog
+from msgspec import Struct
+from structlog.contextvars import get_contextvars
 from structlog.typing import EventDict, Processor
 
 from caravan.contracts.errors import InvalidRequestError
@@ -57,18 +59,19 @@ def configure(service: str, *, form: str = "auto", level: str = "info") -> None:
     _route_stdlib(shared, last, least)
 
 
-def lines(event: str) -> Callable[[dict[str, Any]], None]:
-    """Return what writes ``event`` with the pairs it is given, at level info.
+def lines(event: str) -> Callable[[Struct], None]:
+    """Return what writes ``event`` with the fields of a struct as pairs, at level info.
 
-    The line is that of ``structlog.get_logger().info(event, **pairs)``, at a third of its price in
-    the form ``json``. To be asked for after ``configure``; context variables are those of now.
+    The line is that of ``structlog.get_logger().info(event, **fields)``, at a fifth of its price in
+    the form ``json``. To be asked for after ``configure``; context variables are those of now. A
+    struct has at least one field that is encoded.
     """
     if not structlog.get_logger().is_enabled_for(logging.INFO):
         return lambda _: None
     last = structlog.get_config()["processors"][-1]
     if isinstance(last, _JsonForm):
-        return functools.partial(last.write, event, structlog.contextvars.get_contextvars())
-    return lambda pairs: structlog.get_logger().info(event, **pairs)
+        return functools.partial(last.write, {"event": event, **get_contextvars()})
+    return lambda pairs: structlog.get_logger().info(event, **msgspec.to_builtins(pairs))
 
 
 def _check(word: str, words: tuple[str, ...], param: str) -> None:
@@ -121,10 +124,10 @@ class _JsonForm:
     def __call__(self, _: object, __: str, event: EventDict) -> str:
         return mask(self._encode(event).decode())
 
-    def write(self, event: str, context: dict[str, Any], pairs: dict[str, Any]) -> None:
-        now = datetime.now(UTC)
-        own = {"event": event, "level": "info", "timestamp": now, "service": self._service}
-        self._out.msg(mask(self._encode({**context, **pairs, **own}).decode()))
+    def write(self, known: dict[str, Any], pairs: Struct) -> None:
+        own = {**known, "level": "info", "timestamp": datetime.now(UTC), "service": self._service}
+        line = self._encode(pairs)[:-1] + b"," + self._encode(own)[1:]
+        self._out.msg(mask(line.decode()))
 
 
 def _route_stdlib(shared: list[Processor], last: list[Processor], least: int) -> None:

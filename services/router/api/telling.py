@@ -1,7 +1,6 @@
 """What is told of a request at its end: counted, written as a line, traced."""
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 
@@ -34,7 +33,7 @@ class Telling:
     def __init__(self, metrics: Metrics, loudness: Loudness, tracer: Tracer | None = None) -> None:
         self._observe, self._loudness, self._tracer = metrics.observe, loudness, tracer
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
-        self._write: Callable[[dict[str, Any]], None] = logs.lines("request")
+        self._write = logs.lines("request")
         self.tracing = tracer is not None
         """Whether requests want a :meth:`traceparent`."""
 
@@ -62,10 +61,9 @@ class Telling:
         return not good or self._loudness.take(now)
 
     def _tell(self, story: Story, now: float) -> None:
-        pairs = story.line(now)
-        if unlogged := self._loudness.untold():
-            pairs["unlogged"] = unlogged
-        self._write(pairs)
+        line = story.told(now)
+        line.unlogged = self._loudness.untold()
+        self._write(line)
 
 
 def _settle(story: Story) -> None:

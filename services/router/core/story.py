@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from services.router.core.sse import Usage
@@ -56,37 +57,53 @@ class Story(Struct, kw_only=True, gc=False):
     trace: str = ""
     """The ``traceparent`` that the engine got of us; empty where nothing is traced."""
 
-    def line(self, now: float) -> dict[str, Any]:
-        """Return the pairs of the log line at ``now``; what has nothing to say is left out."""
-        usage = self.usage
-        told = {name: value for name, value in zip(_TOLD, _values(self), strict=True) if value}
-        told["ms"] = round((now - self.began) * 1000, 1)
+    def told(self, now: float) -> "Line":
+        """Return what the log says of this request, which ended at ``now``."""
+        line = Line(*_told(self))
+        line.ms = _ms(now - self.began)
         if self.answered:
-            told["first_byte_ms"] = round((self.answered - self.began) * 1000, 1)
-        if usage is not None:
-            told["prompt_tokens"] = usage.prompt_tokens
-            if usage.completion_tokens is not None:
-                told["completion_tokens"] = usage.completion_tokens
-        return told
+            line.first_byte_ms = _ms(self.answered - self.began)
+        if self.usage is not None:
+            line.prompt_tokens = self.usage.prompt_tokens
+            line.completion_tokens = self.usage.completion_tokens
+        return line
+
+    def line(self, now: float) -> dict[str, Any]:
+        """Return :meth:`told` as pairs; what has nothing to say is left out."""
+        return dict(msgspec.to_builtins(self.told(now)))
 
 
-_TOLD = (
-    "request_id",
-    "method",
-    "path",
-    "client",
-    "status",
-    "outcome",
-    "code",
-    "key",
-    "deployment",
-    "instance",
-    "stream",
-    "attempts",
-    "retried",
-    "bytes_in",
-    "bytes_out",
-    "why",
-    "trace",
-)
-_values = attrgetter(*_TOLD)
+class Line(Struct, omit_defaults=True, gc=False):
+    """The pairs of a request's line in the log; encoded, what has nothing to say is left out."""
+
+    request_id: str
+    method: str
+    path: str
+    client: str
+    status: int
+    outcome: str = ""
+    code: str = ""
+    key: str = ""
+    deployment: str = ""
+    instance: str = ""
+    stream: bool = False
+    attempts: int = 0
+    retried: Sequence[str] = ()
+    bytes_in: int = 0
+    bytes_out: int = 0
+    why: str = ""
+    trace: str = ""
+    ms: float = -1.0
+    """From the request's head to its end; the fields above are those of the story."""
+    first_byte_ms: float = 0.0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    unlogged: int = 0
+    """Lines left out since the one before."""
+
+
+_told = attrgetter(*Line.__struct_fields__[: Line.__struct_fields__.index("ms")])
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 10_000) / 10

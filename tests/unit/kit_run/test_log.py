@@ -3,11 +3,22 @@ import logging
 
 import pytest
 import structlog
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from caravan.contracts.errors import InvalidRequestError
 from caravan.contracts.keys import mint
 from caravan.kit import log as logs
 from caravan.kit.settings import Secret
+
+
+class Pairs(Struct, omit_defaults=True):
+    """What a line may say."""
+
+    name: str
+    url: str = ""
+    seed: Secret | None = None
+    tries: tuple[int, ...] = ()
 
 
 @pytest.fixture(autouse=True)
@@ -89,9 +100,9 @@ def test_the_short_way_writes_the_same_line(capsys):
     logs.configure("auth", form="json")
     structlog.contextvars.bind_contextvars(process=3)
     key = mint(7)
-    pairs = {"name": key, "url": "nats://me:s3cret@host", "seed": Secret("s3cret"), "tries": (1, 2)}
+    pairs = Pairs(name=key, url="nats://me:s3cret@host", seed=Secret("s3cret"), tries=(1, 2))
     logs.lines("a.b")(pairs)
-    structlog.get_logger().info("a.b", **pairs)
+    structlog.get_logger().info("a.b", **asdict(pairs))
 
     text = capsys.readouterr().err
     assert "s3cret" not in text
@@ -106,9 +117,9 @@ def test_the_short_way_writes_the_same_line(capsys):
 def test_the_short_way_is_the_long_one_for_eyes_and_none_below_the_level(capsys):
     logs.configure("auth", form="console")
     key = mint(7)
-    logs.lines("a.b")({"name": key})
+    logs.lines("a.b")(Pairs(name=key))
     logs.configure("auth", form="json", level="warning")
-    logs.lines("c.d")({})
+    logs.lines("c.d")(Pairs(name="c"))
 
     (line,) = capsys.readouterr().err.splitlines()
     assert "a.b" in line

@@ -12,6 +12,9 @@ from caravan.testing.engine.plan import in_prompt, without_plan
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
+RERANK = "/v1/rerank"
+RESPONSES = "/v1/responses"
+MESSAGES = "/v1/messages"
 
 FILE = "/opt/engine/lib/python3.11/site-packages/sglang/srt/entrypoints/http_server.py"
 """SGLang tells its own path in these errors, and so do we: a router must not pass it on."""
@@ -19,6 +22,9 @@ _WHERE = {
     CHAT: (1777, "openai_v1_chat_completions"),
     COMPLETIONS: (1769, "openai_v1_completions"),
     EMBEDDINGS: (1787, "openai_v1_embeddings"),
+    RERANK: (2006, "v1_rerank_request"),
+    RESPONSES: (1971, "v1_responses_request"),
+    MESSAGES: (2065, "anthropic_v1_messages"),
 }
 
 
@@ -40,14 +46,18 @@ class Ask(Struct, kw_only=True):
     first_words: list[str]
     """Of the whole first prompt, for the prefix cache."""
     limit: int | None
-    n: int
+    clipped: bool = False
+    """Whether a limit that does not fit is made to, instead of being refused."""
+    n: int = 1
     stream: bool
     stops: list[str]
-    endless: bool
-    echo: bool
-    usage_each: bool
-    usage: bool
-    rid: str | None
+    endless: bool = False
+    echo: bool = False
+    usage_each: bool = False
+    usage: bool = False
+    rid: str | None = None
+    temperature: float | None = None
+    """Where it is told again."""
     changes: dict[str, Any]
     """What the request plans for itself."""
 
@@ -72,15 +82,18 @@ def body_of(path: str, content_type: str, data: bytes) -> Body:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         detail = {"ctx": {"error": str(error)}}
         raise invalid(path, ("json_invalid", (0,), "JSON decode error", {}), detail) from error
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) and path in {CHAT, COMPLETIONS, EMBEDDINGS}:
         raise UnexpectedError
+    if not isinstance(found, dict):
+        said = "Input should be a valid dictionary or object to extract fields from"
+        raise invalid(path, ("model_attributes_type", (), said, found))
     return found
 
 
 def chat(body: Mapping[str, Any]) -> Ask:
     """Return what a chat completion asks; raises :class:`RefusedError`."""
-    fields = _Fields(CHAT, body)
-    texts = [_content(CHAT, i, message) for i, message in enumerate(fields.messages())]
+    fields = Fields(CHAT, body)
+    texts = [content(CHAT, i, message) for i, message in enumerate(fields.messages())]
     limit = fields.integer("max_completion_tokens", None)
     limit = fields.integer("max_tokens", None) if limit is None else limit
     if limit is not None and limit < 0:
@@ -90,7 +103,7 @@ def chat(body: Mapping[str, Any]) -> Ask:
 
 def completion(body: Mapping[str, Any]) -> Ask:
     """Return what a completion asks; raises :class:`RefusedError`."""
-    fields = _Fields(COMPLETIONS, body)
+    fields = Fields(COMPLETIONS, body)
     limit = fields.integer("max_tokens", 16)
     if limit is None:
         raise invalid(
@@ -105,9 +118,7 @@ def completion(body: Mapping[str, Any]) -> Ask:
     return _ask(fields, prompts, " ".join(prompts), limit, chat=False)
 
 
-def _ask(
-    fields: "_Fields", prompts: list[str], whole: str, limit: int | None, *, chat: bool
-) -> Ask:
+def _ask(fields: "Fields", prompts: list[str], whole: str, limit: int | None, *, chat: bool) -> Ask:
     fields.check_temperature()
     words = without_plan(whole).split()
     options = fields.body.get("stream_options") or {}
@@ -145,7 +156,8 @@ def texts(path: str, body: Mapping[str, Any], field: str) -> list[str]:
     raise invalid(path, ("list_type", (field,), "Input should be a valid list", value))
 
 
-def _content(path: str, index: int, message: object) -> str:
+def content(path: str, index: int, message: object) -> str:
+    """Return the text of a message."""
     if not isinstance(message, dict):
         said = "Input should be a valid dictionary or object to extract fields from"
         raise invalid(path, ("model_attributes_type", ("messages", index), said, message))
@@ -159,11 +171,14 @@ def _content(path: str, index: int, message: object) -> str:
     return content
 
 
-class _Fields:
+class Fields:
+    """The fields of a request body; each is looked at when it is asked for."""
+
     def __init__(self, path: str, body: Mapping[str, Any]) -> None:
         self.path, self.body = path, body
 
     def messages(self) -> list[Any]:
+        """Return the messages; not one of them is looked at."""
         if "messages" not in self.body:
             raise invalid(self.path, ("missing", ("messages",), "Field required", dict(self.body)))
         messages = self.body["messages"]
@@ -174,6 +189,7 @@ class _Fields:
         return messages
 
     def model(self) -> str:
+        """Return the model, whatever its name; an adapter is refused."""
         model = self.body.get("model", "default")
         if not isinstance(model, str):
             raise self._wrong("model", "string_type", "string")
@@ -186,18 +202,21 @@ class _Fields:
         return model
 
     def integer(self, name: str, default: int | None) -> int | None:
+        """Return a whole number."""
         value = self.body.get(name, default)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
             raise self._wrong(name, "int_type", "integer")
         return value
 
     def boolean(self, name: str) -> bool:
+        """Return true or false; what is not there is false."""
         value = self.body.get(name, False)
         if not isinstance(value, bool):
             raise self._wrong(name, "bool_type", "boolean")
         return value
 
     def check_temperature(self) -> None:
+        """Refuse what is no temperature."""
         value = self.body.get("temperature")
         if value is None:
             return
@@ -219,6 +238,9 @@ def invalid(
 ) -> RefusedError:
     """Return the refusal of a body whose form is wrong, in the words of FastAPI and SGLang."""
     kind, place, said, value = error
+    if path == MESSAGES:
+        where = ".".join(str(part) for part in place)
+        return RefusedError(f"{where}: {said}" if where else said, "invalid_request_error")
     shown = {"type": kind, "loc": ("body", *place), "msg": said, "input": value} | dict(more or {})
     line, function = _WHERE[path]
     where = f'  File "{FILE}", line {line}, in {function}\n    POST {path}'

@@ -2,11 +2,17 @@
 
 
 class RefusedError(Exception):
-    """The request is answered with a flat error."""
+    """The request is answered with an error: flat, but for the routes that have their own form."""
 
-    def __init__(self, message: str, kind: str = "BadRequestError", status: int = 400) -> None:
+    def __init__(
+        self,
+        message: str,
+        kind: str = "BadRequestError",
+        status: int = 400,
+        param: str | None = None,
+    ) -> None:
         super().__init__(message)
-        self.message, self.kind, self.status = message, kind, status
+        self.message, self.kind, self.status, self.param = message, kind, status, param
 
 
 class UnexpectedError(Exception):

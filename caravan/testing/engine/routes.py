@@ -3,11 +3,13 @@
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 
-from caravan.testing.engine import asked, bodies, info
+from caravan.testing.engine import asked, bodies, info, messages, responses
 from caravan.testing.engine.errors import RefusedError, UnexpectedError
+from caravan.testing.engine.rerank import reply_scores
 from caravan.testing.engine.state import State
 from caravan.testing.engine.text import reply_text
 from caravan.testing.engine.vectors import reply_vectors
+from caravan.testing.engine.voices import Chat
 from caravan.testing.engine.wire import Reply, Request
 
 OPEN = ("/health", "/ready", "/metrics")
@@ -22,11 +24,20 @@ async def handle(state: State, request: Request, reply: Reply) -> None:
     try:
         await _answer(state, request, reply)
     except RefusedError as refused:
-        body = bodies.error(refused.message, refused.kind, refused.status)
-        reply.send(refused.status, body)
+        reply.send(refused.status, _error(request.path, refused))
     except UnexpectedError:
         reply.send_text(500, "Internal Server Error")
         reply.close()
+
+
+def _error(path: str, refused: RefusedError) -> bodies.Body:
+    match path:
+        case asked.RESPONSES:
+            return responses.error(refused)
+        case asked.MESSAGES:
+            return messages.error(refused)
+        case _:
+            return bodies.error(refused.message, refused.kind, refused.status)
 
 
 async def _answer(state: State, request: Request, reply: Reply) -> None:
@@ -100,15 +111,28 @@ async def _abort(state: State, request: Request, reply: Reply) -> None:
 
 
 async def _chat(state: State, request: Request, reply: Reply) -> None:
-    await reply_text(state, asked.chat(_body(request)), reply)
+    await reply_text(state, asked.chat(_body(request)), reply, Chat)
 
 
 async def _completion(state: State, request: Request, reply: Reply) -> None:
-    await reply_text(state, asked.completion(_body(request)), reply)
+    await reply_text(state, asked.completion(_body(request)), reply, Chat)
+
+
+async def _responses(state: State, request: Request, reply: Reply) -> None:
+    ask = responses.asked_for(_body(request), state.options.served_model_name)
+    await reply_text(state, ask, reply, responses.Response)
+
+
+async def _messages(state: State, request: Request, reply: Reply) -> None:
+    await reply_text(state, messages.asked_for(_body(request)), reply, messages.Message)
 
 
 async def _embeddings(state: State, request: Request, reply: Reply) -> None:
     await reply_vectors(state, _body(request), reply)
+
+
+async def _rerank(state: State, request: Request, reply: Reply) -> None:
+    await reply_scores(state, _body(request), reply)
 
 
 def _body(request: Request) -> asked.Body:
@@ -129,4 +153,7 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     asked.CHAT: {"POST": _chat},
     asked.COMPLETIONS: {"POST": _completion},
     asked.EMBEDDINGS: {"POST": _embeddings},
+    asked.RERANK: {"POST": _rerank, "PUT": _rerank},
+    asked.RESPONSES: {"POST": _responses},
+    asked.MESSAGES: {"POST": _messages},
 }

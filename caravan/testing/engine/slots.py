@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+FULL = "The request queue is full."
+
 
 class FullError(Exception):
     """The request queue is full."""

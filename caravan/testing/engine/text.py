@@ -1,6 +1,4 @@
-"""Chat and completion answers, as streams and plain."""
-
-from http import HTTPStatus
+"""Answers of text, as streams and plain, in the form that a voice gives them."""
 
 from caravan.testing.engine import bodies
 from caravan.testing.engine.answers import Answer, answer
@@ -8,25 +6,28 @@ from caravan.testing.engine.asked import Ask
 from caravan.testing.engine.errors import AbortedError, BrokenOffError, PlannedError, RefusedError
 from caravan.testing.engine.pace import Pace, crash
 from caravan.testing.engine.plan import Plan
-from caravan.testing.engine.slots import FullError
+from caravan.testing.engine.slots import FULL, FullError
 from caravan.testing.engine.state import State
+from caravan.testing.engine.voices import MakeVoice, Voice
 from caravan.testing.engine.wire import Reply
 
 
-async def reply_text(state: State, ask: Ask, reply: Reply) -> None:
+async def reply_text(state: State, ask: Ask, reply: Reply, make: MakeVoice) -> None:
     """Answer ``ask``; raises :class:`RefusedError` before anything is sent."""
     if state.options.is_embedding:  # nobody would think so, but it is what 0.5.21 does
         crash("AttributeError: 'LogitsProcessorOutput' object has no attribute 'embeddings'")
     plan = state.plan.over(ask.changes)
-    room = _room(state, ask)
+    usage = ask.usage or state.options.stream_response_default_include_usage
     with state.open_request(ask.rid) as (rid, aborted):
-        telling = _Telling(state, ask, reply, rid, room)
+        telling = _Telling(state, ask, reply, make(ask, rid, usage=usage))
         try:
+            room = _room(state, ask)
             plan.check_status()
+            await telling.greet()
             async with state.slots.one():
-                await telling.run(plan, Pace(plan, reply, aborted))
+                await telling.run(plan, Pace(plan, reply, aborted), room)
         except FullError:
-            await telling.refuse(RefusedError("The request queue is full.", "503", 503))
+            await telling.refuse(RefusedError(FULL, "503", 503))
         except RefusedError as refused:
             await telling.refuse(refused)
         except BrokenOffError:
@@ -41,7 +42,9 @@ def _room(state: State, ask: Ask) -> int:
             f"The input ({ask.prompt_tokens} tokens) is longer than the model's context length"
             f" ({most} tokens)."
         )
-    if ask.limit is not None and ask.prompt_tokens + ask.limit > most:
+    if ask.limit is not None and ask.limit < 0:
+        raise RefusedError(f"max_new_tokens must be at least 0, got {ask.limit}.")
+    if ask.limit is not None and not ask.clipped and ask.prompt_tokens + ask.limit > most:
         raise RefusedError(
             f"Requested token count exceeds the model's maximum context length of {most} tokens."
             f" You requested a total of {ask.prompt_tokens + ask.limit} tokens: {ask.prompt_tokens}"
@@ -53,19 +56,21 @@ def _room(state: State, ask: Ask) -> int:
 
 
 class _Telling:
-    def __init__(self, state: State, ask: Ask, reply: Reply, rid: str, room: int) -> None:
-        self._load, self._ask, self._reply, self._rid = state.load, ask, reply, rid
-        self._usage = ask.usage or state.options.stream_response_default_include_usage
-        self._room = room
-        self._chunks = bodies.Chunks(ask, rid)
+    def __init__(self, state: State, ask: Ask, reply: Reply, voice: Voice) -> None:
+        self._load, self._ask, self._reply, self._voice = state.load, ask, reply, voice
         self._said = self._cached = 0
 
-    async def run(self, plan: Plan, pace: Pace) -> None:
-        """Say the whole answer, or as much as the plan allows."""
+    async def greet(self) -> None:
+        """Say what comes before the request waits for its turn."""
+        if self._ask.stream and (greeting := self._voice.greeting()):
+            await self._reply.write(greeting)
+
+    async def run(self, plan: Plan, pace: Pace, room: int) -> None:
+        """Say the whole answer, or as much as the plan allows; ``room`` tokens fit."""
         ask = self._ask
         self._cached = self._load.prompt(ask.first_words, ask.prompt_tokens)
         self._load.held += ask.prompt_tokens
-        limit = self._room if ask.limit is None else ask.limit
+        limit = room if ask.limit is None else min(ask.limit, room)
         prompts = [prompt for prompt in ask.prompts for _ in range(ask.n)]
         answers = [
             answer(prompt, plan.tokens, limit=limit, stops=ask.stops, endless=ask.endless)
@@ -80,13 +85,10 @@ class _Telling:
 
     async def refuse(self, refused: RefusedError) -> None:
         """Say no: inside a stream of status 200 where SGLang does so."""
-        if not (self._ask.stream and (self._reply.begun or refused.status in {500, 503})):
-            raise refused
-        name = HTTPStatus(refused.status).name
-        await self._reply.write(bodies.error_event(refused.message, name, refused.status))
-        if self._usage and not self._said:
-            await self._reply.write(self._chunks.usage(bodies.usage(0, 0, 0)))
-        await self._reply.write(bodies.DONE)
+        inside = self._reply.begun or self._voice.refuses_inside(refused)
+        if not (self._ask.stream and inside):
+            raise self._voice.refusal(refused)
+        await self._reply.write(self._voice.failure(refused, begun=bool(self._said)))
         self._reply.end()
 
     async def _plain(self, answers: list[Answer], pace: Pace) -> None:
@@ -94,8 +96,7 @@ class _Telling:
             await self._pieces(answers, pace)
         except AbortedError:
             answers = [Answer(each.pieces[: self._said], "abort", None) for each in answers]
-        body = bodies.whole(self._ask, self._rid, answers, self._cached)
-        self._reply.send(200, body)
+        self._reply.send(200, self._voice.whole(answers, self._cached))
 
     async def _pieces(self, answers: list[Answer], pace: Pace) -> None:
         longest = max(len(each.pieces) for each in answers)
@@ -111,11 +112,9 @@ class _Telling:
         except AbortedError:
             ended = Answer([], "abort", None)
             for index in range(len(answers)):
-                await self._reply.write(self._chunks.piece(index, "", None, ended))
-        if self._usage:
-            used = bodies.usage(self._ask.prompt_tokens, self._said, self._cached)
-            await self._reply.write(self._chunks.usage(used))
-        await self._reply.write(bodies.DONE)
+                await self._reply.write(self._voice.piece(index, "", None, ended))
+        used = bodies.usage(self._ask.prompt_tokens, self._said, self._cached)
+        await self._reply.write(self._voice.last(used))
         self._reply.end()
 
     async def _events(self, answers: list[Answer], pace: Pace) -> None:
@@ -142,8 +141,8 @@ class _Telling:
         if self._ask.usage_each:
             cached = self._cached if self._ask.chat else 0
             used = bodies.usage(self._ask.prompt_tokens, number + 1, cached)
-        role = self._chunks.role(index) if self._ask.chat and number == 0 else b""
-        return role + self._chunks.piece(index, text, used, each if last else None)
+        first = self._voice.first(index, self._cached) if number == 0 else b""
+        return first + self._voice.piece(index, text, used, each if last else None)
 
     def _count(self) -> None:
         self._said += 1

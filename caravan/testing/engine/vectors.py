@@ -11,29 +11,40 @@ from caravan.testing.engine.asked import EMBEDDINGS, texts
 from caravan.testing.engine.errors import AbortedError, BrokenOffError, PlannedError, RefusedError
 from caravan.testing.engine.pace import Pace
 from caravan.testing.engine.plan import in_prompt
-from caravan.testing.engine.slots import FullError
+from caravan.testing.engine.slots import FULL, FullError
 from caravan.testing.engine.state import State
 from caravan.testing.engine.wire import Reply
+
+NOT_EMBEDDING = (
+    "This model does not appear to be an embedding model by default. Please add"
+    " `--is-embedding` when launching the server or try another model."
+)
 
 
 async def reply_vectors(state: State, body: Mapping[str, Any], reply: Reply) -> None:
     """Answer with one vector for each text; raises :class:`RefusedError`."""
     inputs = _inputs(state, body)
-    plan = state.plan.over(in_prompt(inputs[-1]) | (body.get("fake") or {}))
+    if await in_turn(state, body, inputs[-1], reply):
+        _answer(state, inputs, body, reply)
+
+
+async def in_turn(state: State, body: Mapping[str, Any], text: str, reply: Reply) -> bool:
+    """Wait for a turn, and for what the plan says; tell whether an answer is still wanted."""
+    plan = state.plan.over(in_prompt(text) | (body.get("fake") or {}))
     with state.open_request(body.get("rid")) as (_, aborted):
         try:
             plan.check_status()
             async with state.slots.one():
                 await Pace(plan, reply, aborted).frame(0)
         except FullError as error:
-            raise RefusedError("The request queue is full.", "503", 503) from error
+            raise RefusedError(FULL, "503", 503) from error
         except PlannedError as error:
             raise RefusedError("planned by the test", "500", 500) from error
         except AbortedError as error:
             raise RefusedError("Abort in waiting queue") from error
         except BrokenOffError:
-            return
-        _answer(state, inputs, body, reply)
+            return False
+    return True
 
 
 def _inputs(state: State, body: Mapping[str, Any]) -> list[str]:
@@ -46,10 +57,7 @@ def _inputs(state: State, body: Mapping[str, Any]) -> list[str]:
         raise RefusedError("Input cannot be empty")
     _check_blank(inputs, one=isinstance(body["input"], str))
     if not state.options.is_embedding:
-        raise RefusedError(
-            "This model does not appear to be an embedding model by default. Please add"
-            " `--is-embedding` when launching the server or try another model."
-        )
+        raise RefusedError(NOT_EMBEDDING)
     if body.get("dimensions") is not None:
         raise RefusedError(
             f"Model '{state.options.model_path}' does not support matryoshka representation,"

@@ -54,7 +54,8 @@ class Reply:
         """Send ``data`` as one chunk; waits while the client does not read."""
         if not self.begun:
             self.begin()
-        self._connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        if data:  # an empty chunk would be the last one
+            self._connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         await self._connection.writable.wait()
 
     def end(self) -> None:

@@ -5,12 +5,21 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
+RERANK, RESPONSES, MESSAGES = "/v1/rerank", "/v1/responses", "/v1/messages"
+MODEL = "u-0123456789ab/test"
 SAY = [{"role": "user", "content": "Say hello to me"}]
 PARTS = [{"role": "user", "content": [{"type": "text", "text": "Say hello to me"}]}]
 LONG = "word " * 5000
 NEVER_END = {"ignore_eos": True, "logit_bias": {"258": -100}}
 END = {"logit_bias": {"258": 100}, "min_tokens": 4, "max_tokens": 64}
+GOES_ON, ENDS = "What is it?", "zzz"
+"""For routes without a bias: asked so at temperature 0, the tiny model goes on or says two words.
+
+To ``SAY`` it says nothing.
+"""
 LETTERS = [*"abcdefghijklmnopqrstuvwxyz"]
+AT_ONCE = [*LETTERS, "1"]
+"""What either engine begins with."""
 USAGE_UNWANTED = {"stream_options": {"include_usage": False}}
 USAGE_EACH = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
 
@@ -36,6 +45,30 @@ def completion(name, **fields):
 
 def vector(name, **fields):
     return Case(name, EMBEDDINGS, fields, task="vectors")
+
+
+def response(name, **fields):
+    body = {"model": MODEL, "input": GOES_ON, "max_output_tokens": 6, "temperature": 0}
+    return Case(name, RESPONSES, body | fields)
+
+
+def message(name, *, whole=True, **fields):
+    body = {"model": MODEL, "messages": user(GOES_ON), "max_tokens": 4, "temperature": 0}
+    return Case(name, MESSAGES, body | fields, whole=whole)
+
+
+def user(content):
+    return [{"role": "user", "content": content}]
+
+
+def scores(name, task="vectors", *, whole=True, **fields):
+    body = {"model": MODEL, "query": "hello", "documents": ["a b", "hello you"]}
+    return Case(name, RERANK, body | fields, task=task, whole=whole)
+
+
+def each(make, name, **fields):
+    """Return the case plain and streamed."""
+    return make(name, **fields), make(f"{name}, streamed", stream=True, **fields)
 
 
 CASES = [
@@ -118,4 +151,41 @@ CASES = [
     completion("completion limit of zero", max_tokens=0),
     completion("completion limit of null", max_tokens=None),
     completion("completion prompt too long", prompt=LONG),
+    *each(response, "response to its limit"),
+    *each(response, "response to a stop", stop=AT_ONCE),
+    *each(response, "response to its end", input=ENDS, max_output_tokens=64),
+    *each(response, "response to messages", input=user(GOES_ON)),
+    *each(response, "response to a prompt too long", input=LONG),
+    *each(response, "response with a limit too large", max_output_tokens=5000, stop=AT_ONCE),
+    *each(response, "response with a limit below zero", max_output_tokens=-1),
+    *each(response, "response of another model", model="nobody/else"),
+    *each(response, "response to another one", previous_response_id="resp_1"),
+    *each(response, "response in the background", background=True),
+    Case("response to nothing", RESPONSES, {"model": MODEL}),
+    Case("response to no JSON", RESPONSES, b"{wrong"),
+    Case("response to no object", RESPONSES, b"[]"),
+    *each(message, "message to its limit"),
+    *each(message, "message to a stop", stop_sequences=AT_ONCE),
+    # The fake keeps no prompt of one word in its cache.
+    *each(message, "message to its end", messages=user(ENDS), max_tokens=64, whole=False),
+    *each(message, "message to parts", messages=user([{"type": "text", "text": GOES_ON}])),
+    *each(message, "message to a prompt too long", messages=user(LONG)),
+    *each(message, "message with a limit too large", max_tokens=5000),
+    *each(message, "message of another model", model="nobody/else"),
+    *each(message, "message to no message", messages=[]),
+    message("message with a limit of zero", max_tokens=0),
+    Case("message to nothing", MESSAGES, {"model": MODEL}),
+    Case("message to no JSON", MESSAGES, b"{wrong"),
+    Case("message to no object", MESSAGES, b"[]"),
+    Case("message with a wrong key", MESSAGES, {}, {"Authorization": "Bearer wrong"}),
+    scores("scores", whole=False),
+    scores("scores, the best one", top_n=1, return_documents=False, whole=False),
+    scores("scores of none", top_n=0),
+    scores("scores for nothing", query=""),
+    scores("scores for a blank", query=" "),
+    scores("scores of no documents", documents=[]),
+    scores("scores of an empty document", documents=["a", ""]),
+    scores("scores of a blank", documents=["a", " "]),
+    scores("scores from a text engine", task="text"),
+    Case("scores without a query", RERANK, {"documents": ["a"]}, task="vectors"),
 ]

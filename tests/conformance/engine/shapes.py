@@ -16,7 +16,7 @@ def shape(value):
 
 def message(body):
     """Return the sentence of an error, without its numbers; None when it is none."""
-    said = body.get("message") if isinstance(body, dict) else None
+    said = _said(body) if isinstance(body, dict) else None
     if said is None:
         return None
     if "validation error" in said:
@@ -24,11 +24,18 @@ def message(body):
     return re.sub(r"[\d.]*\d", "N", re.sub(r"'/[^']+'", "PATH", said))
 
 
+def _said(body):
+    inner = (body.get("response") or body).get("error")
+    found = inner.get("message") if isinstance(inner, dict) else body.get("message")
+    return found if isinstance(found, str) else None
+
+
 def answer(status, kind, data):
     """Return the form of a whole answer, as it stands in the golden file."""
     found = {"status": status, "type": kind}
     if kind.startswith("text/event-stream"):
-        return found | {"events": collapsed([event(line) for line in events(data)])}
+        forms = [named(frame) for frame in frames(data)]
+        return found | {"events": collapsed(forms)}
     if kind.startswith("application/json"):
         body = json.loads(data)
         found |= {"body": shape(body)}
@@ -36,12 +43,29 @@ def answer(status, kind, data):
     return found | {"text": data.decode()}
 
 
-def events(data):
-    """Return the data of each event; nothing else may stand in a stream."""
-    *frames, rest = data.decode().split("\n\n")
+def frames(data):
+    """Return the events of a stream as they stand there."""
+    *found, rest = data.decode().split("\n\n")
     assert rest == ""
-    assert all(frame.startswith("data: ") for frame in frames)
-    return [frame.removeprefix("data: ") for frame in frames]
+    return found
+
+
+def events(data):
+    """Return the data of each event; nothing else may stand in the stream."""
+    found = frames(data)
+    assert all(frame.startswith("data: ") for frame in found)
+    return [frame.removeprefix("data: ") for frame in found]
+
+
+def named(frame):
+    """Return the form of one event, with its name if it has one."""
+    if frame.startswith("data: "):
+        return event(frame.removeprefix("data: "))
+    name, line = frame.split("\n")
+    body = json.loads(line.removeprefix("data: "))
+    assert (name.removeprefix("event: "), name[:7]) == (body["type"], "event: ")
+    form = {"event": body["type"], "data": shape(body)}
+    return form | ({"message": message(body)} if message(body) else {})
 
 
 def event(line):

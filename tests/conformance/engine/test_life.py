@@ -18,7 +18,7 @@ from caravan.testing import engine as fake
 from caravan.testing.engine.flags import FLAGS
 from caravan.testing.wait import until
 from tests.conformance.engine import shapes
-from tests.conformance.engine.cases import NEVER_END, SAY
+from tests.conformance.engine.cases import MODEL, NEVER_END, SAY
 
 ENDLESS = {"messages": SAY, "max_tokens": 3500, "fake": {"token_s": 0.05}} | NEVER_END
 SHORT = {"messages": SAY, "max_tokens": 4} | NEVER_END
@@ -101,6 +101,53 @@ async def test_a_full_queue_refuses_a_stream_inside_of_it(client, full, kind):
     }
     assert json.loads(usage)["usage"]["total_tokens"] == 0
     assert done == "[DONE]"
+
+
+REFUSED = "The request queue is full."
+
+
+def ask_as(client, engine, kind, **fields):
+    body = {"model": MODEL, "input": "Hi", "messages": SAY, "max_tokens": 4} | fields
+    return client.post(f"{engine.url}/v1/{kind}", json=body, headers=engine.auth)
+
+
+async def test_a_full_queue_refuses_a_plain_response_with_400(client, full):
+    async with ask_as(client, full, "responses") as answer:
+        body = await answer.json()
+    assert answer.status == 400
+    kind = {"type": "invalid_request_error", "param": None, "code": 400}
+    assert body == {"error": kind | {"message": f"503: {REFUSED}"}}
+
+
+async def test_a_full_queue_refuses_a_plain_message_with_500(client, full):
+    async with ask_as(client, full, "messages") as answer:
+        body = await answer.json()
+    assert answer.status == 500
+    error = {"type": "api_error", "message": "Internal server error"}
+    assert body == {"type": "error", "error": error}
+
+
+async def test_a_full_queue_refuses_a_streamed_response_that_it_has_begun(client, full):
+    async with ask_as(client, full, "responses", stream=True) as answer:
+        created, in_progress, failed = shapes.frames(await answer.read())
+    assert answer.status == 200
+    assert created.startswith("event: response.created\n")
+    assert in_progress.startswith("event: response.in_progress\n")
+    name, data = failed.split("\n")
+    body = json.loads(data.removeprefix("data: "))
+    assert name == "event: response.failed"
+    assert body["response"]["error"] == {"code": "server_error", "message": REFUSED}
+    assert body["response"]["usage"]["total_tokens"] == 0
+
+
+async def test_a_full_queue_refuses_a_streamed_message_that_it_ends_as_a_good_one(client, full):
+    async with ask_as(client, full, "messages", stream=True) as answer:
+        start, error, stop = shapes.frames(await answer.read())
+    assert answer.status == 200
+    assert start.startswith("event: message_start\n")
+    inner = {"type": "overloaded_error", "message": REFUSED}
+    assert json.loads(error.partition("data: ")[2]) == {"type": "error", "error": inner}
+    assert stop.startswith("event: message_stop\n")
 
 
 async def test_who_waits_is_served_when_one_who_runs_leaves(client, text):

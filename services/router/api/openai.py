@@ -22,7 +22,7 @@ from services.router.core import admission, asked, http, models
 from services.router.core.errors import InternalError, MethodNotAllowedError, SlowBodyError
 from services.router.core.job import Job
 from services.router.core.ports import Views
-from services.router.core.story import CANCELLED, FAILED, REFUSED, TRUNCATED
+from services.router.core.story import CANCELLED, FAILED, REFUSED, TRUNCATED, why
 
 ROUTES = (admission.CHAT, admission.COMPLETIONS, admission.EMBEDDINGS)
 CUT_S = 2.0
@@ -66,7 +66,7 @@ class Inference:
         except Refusal as refusal:
             story = story_of(scope)
             story.outcome, story.code = REFUSED, refusal.problem.code
-            story.why = story.why or refusal.problem.message
+            story.why = story.why or why(refusal)
             await reply.refuse(refusal, close=isinstance(refusal, SlowBodyError))
 
     async def _answer(self, scope: Scope, receive: Receive, reply: Reply) -> None:

@@ -133,8 +133,7 @@ class Relay:
                     return "the engine ended its stream early"
                 await reply.write(stream.feed(data))
             if stream.error is not None:
-                said = engine_errors.read(stream.error)
-                return engine_errors.scrub(said.message) or "the engine sent an error"
+                return "the engine sent an error"  # its own words may quote a prompt
             while await answer.piece(
                 TAIL_S
             ):  # to the end, so that the connection can be used again

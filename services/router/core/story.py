@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from caravan.contracts.errors import Refusal
+from services.router.core.errors import EngineRefusal
 from services.router.core.sse import Usage
 
 COMPLETE = "complete"
@@ -17,6 +19,13 @@ FAILED = "failed"
 
 CLIENT_GONE = 499
 """What the log calls the status of a request whose client left before there was one."""
+
+
+def why(refusal: Refusal) -> str:
+    """Return what a story may tell of ``refusal``: an engine's own words may quote a prompt."""
+    if isinstance(refusal, EngineRefusal):
+        return f"the engine answered {refusal.status}"
+    return refusal.problem.message
 
 
 class Story(Struct, kw_only=True, gc=False):

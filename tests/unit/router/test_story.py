@@ -1,7 +1,8 @@
 import gc
 
+from services.router.core.errors import EngineRefusal, StoppedError
 from services.router.core.sse import Usage
-from services.router.core.story import COMPLETE, Story
+from services.router.core.story import COMPLETE, Story, why
 
 
 def begun(**more):
@@ -44,3 +45,9 @@ def test_stories_share_no_list_and_cost_the_garbage_collector_nothing():
 
     assert list(other.retried) == []
     assert not gc.is_tracked(one)
+
+
+def test_why_is_our_own_sentence_never_an_engines():
+    assert why(StoppedError("It is stopped.")) == "It is stopped."
+    quoting = EngineRefusal("input_value='my secret'", status=400, code="invalid_request")
+    assert why(quoting) == "the engine answered 400"

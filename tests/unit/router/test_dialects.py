@@ -252,6 +252,14 @@ def test_a_last_event_too_long_to_be_held_passes_all_the_same(size, cuts):
         base.LONG_EVENT, base.HELD_EVENT = before
 
 
+def test_an_engine_that_only_pings_does_not_fill_the_memory():
+    stream, pings = watch(MESSAGES), base.HELD_EVENT // len(PING)
+
+    assert fed(stream, [PING] * pings) == b""
+    assert fed(stream, [PING]) == PING * (pings + 1)
+    assert stream.begun
+
+
 def test_inside_a_long_event_the_frame_can_be_ended():
     stream = watch(RESPONSES)
     stream.feed(CREATED + b'event: response.image\ndata: {"image":"' + b"A" * 70_000)

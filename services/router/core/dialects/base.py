@@ -14,7 +14,10 @@ from services.router.core.sse import Usage
 LONG_EVENT = 64 * 2**10
 """A longer event is passed on as it comes, unless its end or its kind decides something."""
 HELD_EVENT = 2**20
-"""One that does decide is held whole up to here: the last event repeats the whole answer."""
+"""One that does decide is held whole up to here: the last event repeats the whole answer.
+
+So much is held, too, of what comes before the model says something.
+"""
 
 _BOUNDARY = re.compile(rb"\r?\n\r?\n")
 _BOUNDARY_REACH = 3
@@ -155,6 +158,7 @@ class NamedEvents:
         self._long_end = False
         """Whether the long event is the last one."""
         self._held: list[bytes] = []
+        self._held_bytes = 0
         self.begun = False
         self.done = False
         self.error: bytes | None = None
@@ -223,9 +227,9 @@ class NamedEvents:
         if self.begun:
             return event
         self._held.append(event)
-        if not says or name in self.STARTS:
-            return b""
-        return self._begin()
+        self._held_bytes += len(event)
+        waits = not says or name in self.STARTS
+        return b"" if waits and self._held_bytes <= HELD_EVENT else self._begin()
 
     def _begin(self) -> bytes:
         self.begun, held = True, b"".join(self._held)

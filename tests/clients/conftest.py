@@ -86,12 +86,12 @@ async def other():
 
 @pytest.fixture(scope="session")
 def node_modules():
-    """The official Node SDK, installed from its lock file."""
+    """The official Node SDKs, installed from their lock file."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("node and npm are not installed: the Node SDK is not tested here")
     with (NODE / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (NODE / "node_modules" / "openai").exists():
+        if not all((NODE / "node_modules" / name).exists() for name in ("openai", "@anthropic-ai")):
             asyncio.run(_install())
     return NODE / "node_modules"
 

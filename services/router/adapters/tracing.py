@@ -26,7 +26,7 @@ async def tracing(endpoint: str | None, *, ratio: float, run: str) -> "AsyncIter
         yield None
         return
     check(endpoint, ratio)
-    from services.router.adapters.spans import Spans  # noqa: PLC0415 - costs 20 MB: see above
+    from services.router.adapters.spans import Spans  # noqa: PLC0415 - costs 8 MB: see above
 
     spans = Spans(endpoint, ratio, run)
     try:

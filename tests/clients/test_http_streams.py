@@ -16,6 +16,7 @@ from tests.integration.router.engine import USAGE, USAGE_EVENT, event, polite, t
 from tests.integration.router.test_streams import ENDS, faulty
 from tests.integration.router.world import CHAT, MODEL, SECRET, eventually, head, until
 
+TOOK = "engine_connection_closed_after_ms"
 LEAVES_S = 2.0
 """HTTP.md says 0.1 s, which a test on a busy machine cannot; each test records what it took."""
 
@@ -339,9 +340,7 @@ WAYS = [close, cancel, time_out, time_out_within_a_stream]
 
 
 @pytest.mark.parametrize("leave", WAYS, ids=lambda leave: leave.__name__)
-async def test_a_client_that_goes_ends_the_engines_connection(
-    world, engine, leave, record_property
-):
+async def test_a_client_that_goes_ends_the_engines_connection(world, engine, leave, request):
     """Line "The client goes"."""
     gone = asyncio.get_running_loop().create_future()
 
@@ -357,7 +356,7 @@ async def test_a_client_that_goes_ends_the_engines_connection(
     async with official(world) as client:
         left = await leave(client)
         took = await asyncio.wait_for(gone, LEAVES_S) - left
-    record_property("engine_connection_closed_after_ms", round(took * 1000, 1))
+    request.node.user_properties.append((TOOK, round(took * 1000, 1)))
 
     async def told():
         return await counted(world, outcome="cancelled", route=CHAT) == 1
@@ -369,7 +368,7 @@ async def test_a_client_that_goes_ends_the_engines_connection(
     assert len(engine.requests) == 2  # nobody asked another instance, or again
 
 
-async def test_a_client_that_vanishes_ends_the_engines_connection(world, engine, record_property):
+async def test_a_client_that_vanishes_ends_the_engines_connection(world, engine, request):
     """Line "The client goes": a reset, as of a machine that was cut."""
     gone = asyncio.get_running_loop().create_future()
 
@@ -387,4 +386,4 @@ async def test_a_client_that_vanishes_ends_the_engines_connection(world, engine,
         writer.transport.abort()
         left = time.monotonic()
         took = await asyncio.wait_for(gone, LEAVES_S) - left
-    record_property("engine_connection_closed_after_ms", round(took * 1000, 1))
+    request.node.user_properties.append((TOOK, round(took * 1000, 1)))

@@ -35,8 +35,12 @@ const asks = {
       { messages: [], stream: true, ...body },
       request,
     );
-    for await (const _ of stream) break;
-    return { left: Date.now() / 1000 };
+    let left = 0;
+    for await (const _ of stream) {
+      left = Date.now() / 1000;
+      break;
+    }
+    return { left };
   },
   async completion(client, body, request) {
     return { text: (await client.completions.create({ prompt: 'x', ...body }, request)).choices[0].text };

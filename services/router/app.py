@@ -19,17 +19,21 @@ from caravan.contracts.errors import Problem, UnavailableError
 from caravan.kit.bus import Bus
 from caravan.kit.endpoints import Call, serving
 from caravan.kit.web import WebServer, create_app
-from services.router.adapters.engine import EngineClient
+from services.router.adapters.engine import Engines
 from services.router.adapters.probe import HealthProber
 from services.router.adapters.tracing import tracing
 from services.router.adapters.views import BucketViews
 from services.router.api import health, openai
 from services.router.api.edge import Edge
-from services.router.api.exchange import Exchange
 from services.router.api.gate import Gate
+from services.router.api.lane import Lane
 from services.router.api.metrics import Metrics
-from services.router.api.server import ClientConnection
+from services.router.api.shared import Shared
 from services.router.api.telling import Telling, Tracer
+from services.router.core.attempts import RetryBudget
+from services.router.core.candidates import Targets
+from services.router.core.http import RequestIds
+from services.router.core.inflight import InFlight
 from services.router.core.job import Chances, Patience
 from services.router.core.loudness import Loudness
 from services.router.core.outliers import Outliers
@@ -56,54 +60,68 @@ class Parts(Struct, frozen=True):
     """What a router process is made of, beside its loops."""
 
     views: BucketViews
-    gate: Gate
-    exchange: Exchange
-    outliers: Outliers
+    shared: Shared
     metrics: Metrics
     telling: Telling
     door: Door
 
 
-def assemble(settings: Settings, bus: Bus, engine: EngineClient, tracer: Tracer | None) -> Parts:
+def assemble(settings: Settings, bus: Bus, engines: Engines, tracer: Tracer | None) -> Parts:
     """Return the parts, connected; nothing runs yet."""
     views = BucketViews(
         bus,
         settings.views_dir,
         writes=_first(settings),
         age_limit_s=settings.views_age_limit_s,
-        record_gone=lambda key: _forget(exchange, key),
+        record_gone=lambda key: _forget(shared, key),
+        changed=lambda name: shared.targets.changed(name),  # noqa: PLW0108 - made below
     )
-    patience = Patience(first_byte_s=settings.first_byte_s, between_s=settings.patience_s)
-    chances = Chances(now=time.time, monotonic=time.monotonic, draw=random.SystemRandom().random)
-    exchange = Exchange(views, engine, patience, chances)
-    outliers = Outliers()
+    chances = Chances(now=time.time, monotonic=time.monotonic, draw=random.random)
+    in_flight, outliers = InFlight(), Outliers()
     loudness = Loudness(settings.log_successes_per_s)
-    metrics = Metrics(exchange.in_flight, views.ages, outliers=outliers, loudness=loudness)
+    metrics = Metrics(in_flight, views.ages, outliers, loudness)
     telling = Telling(metrics, loudness, tracer)
-    return Parts(views, Gate(views, chances), exchange, outliers, metrics, telling, Door())
-
-
-def _forget(exchange: Exchange, key: str) -> None:
-    exchange.in_flight.forget(key)
-    exchange.standing.forget(key)
-
-
-def create_edge(settings: Settings, parts: Parts) -> Edge:
-    """Return the ASGI app of the router."""
-    limits = openai.Limits(
-        body_bytes=settings.body_limit_bytes,
-        body_patience_s=settings.body_patience_s,
-        client_patience_s=settings.client_patience_s,
+    shared = Shared(
+        gate=Gate(views, chances),
+        targets=Targets(views, in_flight, outliers.ejected),
+        in_flight=in_flight,
+        outliers=outliers,
+        budget=RetryBudget(),
+        engines=engines,
+        patience=_patience(settings),
+        chances=chances,
+        telling=telling,
+        new_id=RequestIds(uuid.uuid4().hex[:16]),
+        body_limit=settings.body_limit_bytes,
     )
-    inference = openai.Inference(parts.gate, parts.exchange, limits)
+    return Parts(views, shared, metrics, telling, Door())
+
+
+def _patience(settings: Settings) -> Patience:
+    return Patience(
+        first_byte_s=settings.first_byte_s,
+        between_s=settings.patience_s,
+        body_s=settings.body_patience_s,
+        client_s=settings.client_patience_s,
+    )
+
+
+def _forget(shared: Shared, key: str) -> None:
+    shared.in_flight.forget(key)
+    shared.targets.standing.forget(key)
+    shared.outliers.forget(key)
+
+
+def create_edge(parts: Parts) -> Edge:
+    """Return the ASGI app of the router: what the lane leaves to Litestar."""
     app = create_app(
         "router",
         ready=health.readiness(parts.views),
-        handlers=openai.handlers(inference, parts.gate, parts.views),
+        handlers=openai.handlers(parts.shared.gate, parts.views),
         registry=parts.metrics.registry,
         exception_handlers=health.EXCEPTION_HANDLERS,
     )
-    return Edge(app, openai.ROUTES, parts.telling.ended, patience_s=settings.client_patience_s)
+    return Edge(app, parts.telling, parts.shared.new_id)
 
 
 def create_admin(parts: Parts) -> Litestar:
@@ -127,11 +145,11 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
         seed=settings.nats_seed,
         inbox_prefix=settings.nats_inbox_prefix,
     )
+    engines = Engines(connect_timeout_s=settings.connect_timeout_s, now=time.monotonic)
     traced = tracing(settings.otlp_endpoint, ratio=settings.trace_ratio, run=run)
-    connecting = EngineClient(connect_timeout_s=settings.connect_timeout_s)
-    async with traced as tracer, bus, connecting as engine:
-        parts = assemble(settings, bus, engine, tracer)
-        reporter = Reporter(run, bus, parts.views, parts.exchange.in_flight, parts.outliers)
+    async with bus, traced as tracer, engines:
+        parts = assemble(settings, bus, engines, tracer)
+        reporter = Reporter(run, bus, parts.views, parts.shared.in_flight, parts.shared.outliers)
         async with _admin(settings, parts), _running(parts, reporter):
             await _replay(settings, parts.views, reporter, stopping)
             await _open(settings, parts, reporter, bus, stopping)
@@ -170,18 +188,19 @@ async def _replay(
 async def _open(
     settings: Settings, parts: Parts, reporter: Reporter, bus: Bus, stopping: asyncio.Event
 ) -> None:
+    lane = Lane(parts.shared)
     server = WebServer(
-        create_edge(settings, parts),
+        create_edge(parts),
         settings.host,
         settings.port,
         grace_s=settings.grace_s,
         reuse_port=settings.process is not None,
-        http=ClientConnection,
+        http=lane.connection,
         ws="none",
         date_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
     )
-    async with server:
+    async with _looking_after(lane), server:
         url = f"http://{settings.host}:{server.port}"
         log.info("router.serving", url=url)
         parts.door.taking = True
@@ -192,6 +211,18 @@ async def _open(
             asking.cancel()
         parts.door.taking = False
         log.info("router.leaving")
+
+
+@contextlib.asynccontextmanager
+async def _looking_after(lane: Lane) -> AsyncIterator[None]:
+    """Look after the lane's connections while inside; what is open then, ends."""
+    async with asyncio.TaskGroup() as group:
+        looking = group.create_task(lane.look_after(), name="lane")
+        try:
+            yield
+        finally:
+            lane.stop()
+            looking.cancel()
 
 
 def _tune_gc() -> None:
@@ -221,12 +252,15 @@ async def _answer_status(bus: Bus, reporter: Reporter, url: str, stopping: async
 @contextlib.asynccontextmanager
 async def _running(parts: Parts, reporter: Reporter) -> AsyncIterator[None]:
     """Run the loops while inside; the last report says that this router leaves."""
-    probes = Probes(parts.outliers, parts.views, HealthProber(), lambda _instance: None)
+    shared = parts.shared
+    probes = Probes(
+        shared.outliers, parts.views, HealthProber(), changed=shared.targets.changed_instance
+    )
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(parts.views.run(), name="views"),
-            group.create_task(probes.repeat(), name="probes"),
             group.create_task(reporter.repeat(), name="reports"),
+            group.create_task(probes.repeat(), name="probes"),
         ]
         try:
             yield

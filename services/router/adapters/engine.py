@@ -1,172 +1,342 @@
-"""The way to engines: one kept HTTP client for the whole process."""
+"""The way to engines: HTTP/1.1 connections that are kept, at protocol level.
+
+No task and no future per request: a connection tells the :class:`Asker` that it serves what comes,
+as it comes. A task is made only to open a connection.
+"""
 
 import asyncio
-import io
-import math
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Self
+from urllib.parse import SplitResult, urlsplit
 
-import aiohttp
+import httptools
+import structlog
 
 from services.router.core.attempts import Failure
-from services.router.core.ports import AttemptError, Call
+from services.router.core.ports import Asker, Call, Receiver
 
-KEEP_ALIVE_S = 4.0
-"""Less than SGLang's 5 s, so that an idle connection is ours to close."""
-LARGE_BODY = 2**20
-READ_BUFFER = 2**16
+KEEP_ALIVE_S = 3.5
+"""With a sweep's delay less than SGLang's 5 s, so that an idle connection is ours to close."""
+TAIL_S = 1.0
+"""How long an engine may take to end an answer of which nothing is needed any more."""
+SWEEP_S = 0.5
+ONE_WRITE = 64 * 2**10
+"""A smaller request is written in one piece, a larger one without a copy of its body."""
 _KEEP_ALIVE = {
     "TCP_KEEPIDLE": 10,
     "TCP_KEEPINTVL": 5,
     "TCP_KEEPCNT": 3,
     "TCP_USER_TIMEOUT": 25_000,
 }
+log = structlog.get_logger()
+_BLANK = b"\r\n\r\n"
 
 
-class EngineAnswer:
-    """An engine's answer: the head is there, the body comes piece by piece."""
+class EngineConnection(asyncio.Protocol):
+    """One connection to an engine; ``asker`` is who it serves now, None while it is idle."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-        self.status = response.status
-        self.content_type = response.headers.get("Content-Type", "application/json")
-        self.retry_after_s = _seconds(response.headers.get("Retry-After"))
-        self.length = response.content_length
+    __slots__ = (
+        "_asker",
+        "_complete",
+        "_engines",
+        "_headers",
+        "_keep",
+        "_parser",
+        "_part",
+        "_receiver",
+        "_surplus",
+        "_transport",
+        "_uses",
+        "heard",
+        "idle",
+    )
 
-    async def piece(self, patience_s: float) -> bytes:
-        """Return the next bytes, b"" at the end; AttemptError when it breaks or stalls."""
+    def __init__(self, engines: "Engines", idle: "list[EngineConnection]") -> None:
+        self._engines = engines
+        self.idle = idle
+        """Where it waits for its next request."""
+        self._transport: asyncio.Transport = None  # type: ignore[assignment] # set when connected
+        self._parser = httptools.HttpResponseParser(self)
+        self._headers: dict[bytes, bytes] = {}
+        self._part = b""
+        self._complete = self._keep = self._surplus = False
+        """``_surplus``: something came after the answer, which nobody may take for the next one."""
+        self._uses = 0
+        self._asker: Asker | None = None
+        self._receiver: Receiver | None = None
+        self.heard = 0.0
+        """When something last came or went, in monotonic seconds."""
+
+    # What an asker may do
+
+    def send(self, asker: Asker, call: Call) -> None:
+        """Send a request whose answer goes to ``asker``."""
+        self._asker, self._receiver = asker, None
+        self._complete = self._surplus = False
+        self._headers, self._part = {}, b""
+        self._uses += 1
+        self.heard = self._engines.now()
+        if len(call.body) < ONE_WRITE:
+            self._transport.write(call.head + call.body)
+        else:
+            self._transport.writelines((call.head, call.body))
+
+    def let_go(self, asker: Asker) -> None:
+        """Need no more of this answer; the connection is kept if the engine ends it soon."""
+        if self._asker is not asker:
+            return
+        self._asker = self._receiver = None
+        if self._complete:
+            self._keep_or_close()
+        else:
+            self.resume()
+            self._engines.ending.add(self)
+
+    def abort(self, asker: Asker) -> None:
+        """Close at once: an engine notices only that its client is gone."""
+        if self._asker is asker:
+            self._asker = self._receiver = None
+            self.close()
+
+    def pause(self) -> None:
+        """Read no more of the answer for now."""
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def closing(self) -> bool:
+        """Tell whether it can carry no further request."""
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        """Close without waiting for anything."""
+        self._transport.abort()
+
+    # asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment] # uvloop's is none of asyncio's
+        self._engines.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = self._engines.now()
+        asker = self._asker
         try:
-            async with asyncio.timeout(patience_s):
-                return await self._response.content.readany()
-        except TimeoutError as exc:
-            raise AttemptError(
-                Failure.BROKEN, f"the engine sent nothing for {patience_s:g} s"
-            ) from exc
-        except (aiohttp.ClientError, OSError) as exc:
-            raise AttemptError(
-                Failure.BROKEN, f"the engine broke its answer off ({type(exc).__name__})"
-            ) from exc
+            self._take(data)
+        except Exception as exc:  # noqa: BLE001 - logged; a client must not wait for nothing
+            self._crashed(asker, exc)
+
+    def _take(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as exc:
+            self._break(f"the engine's answer is no HTTP ({type(exc).__name__})")
+            return
+        receiver = self._receiver
+        if receiver is not None:
+            receiver.came(data)
+        elif self._asker is None:
+            self._came_unasked()
+            return
+        else:
+            receiver = self._give(self._asker, data)
+        if self._complete and self._asker is not None:
+            self._asker = self._receiver = None
+            self._keep_or_close()
+            if receiver is not None:
+                receiver.ended()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._engines.connections.discard(self)
+        self._engines.ending.discard(self)
+        asker, receiver = self._asker, self._receiver
+        self._asker = self._receiver = None
+        self._parser = None  # type: ignore[assignment] # it refers to this connection
+        if asker is None:
+            if self in self.idle:
+                self.idle.remove(self)
+            return
+        try:
+            if receiver is not None and exc is None and not self._framed():
+                receiver.ended()  # an answer without a length ends with its connection
+            else:
+                (receiver or asker).broke(self._failure(receiver), _broken_off(exc))
+        except Exception as defect:  # noqa: BLE001 - as above
+            self._crashed(asker, defect)
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._surplus = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        if self._parser.get_status_code() < 200:
+            self._headers = {}
+
+    def on_message_complete(self) -> None:
+        if self._parser.get_status_code() >= 200:
+            self._complete = True
+            self._keep = self._parser.should_keep_alive()  # later it would always be no
+
+    # The rest
+
+    def _crashed(self, asker: Asker | None, exc: Exception) -> None:
+        """A defect of ours must not leave a client without an answer."""
+        log.error("request.crashed", exc_info=exc)
+        self.close()
+        if asker is not None:
+            asker.crashed()
+
+    def _give(self, asker: Asker, data: bytes) -> Receiver | None:
+        """Give the head of the answer, once it is whole, and what came after it."""
+        data = self._part + data if self._part else data
+        end = data.find(_BLANK) + len(_BLANK)
+        while end >= len(_BLANK) and data[9:10] == b"1":  # an interim answer: 100 Continue
+            data = data[end:]
+            end = data.find(_BLANK) + len(_BLANK)
+        if end < len(_BLANK):
+            self._part = data
+            return None
+        self._part = b""
+        receiver = self._receiver = asker.answered(self._parser.get_status_code(), self._headers)
+        if len(data) > end and self._asker is asker:
+            receiver.came(data[end:])
+        return receiver
+
+    def _framed(self) -> bool:
+        return b"content-length" in self._headers or b"transfer-encoding" in self._headers
+
+    def _failure(self, receiver: Receiver | None) -> Failure:
+        return Failure.STALE if self._uses > 1 and receiver is None else Failure.BROKEN
+
+    def _break(self, why: str) -> None:
+        asker, receiver = self._asker, self._receiver
+        self._asker = self._receiver = None
+        self.close()
+        if asker is not None:
+            (receiver or asker).broke(Failure.BROKEN, why)
+
+    def _came_unasked(self) -> None:
+        """Read on to the end of an answer that nobody needs any more; anything else is odd."""
+        if self not in self._engines.ending:
+            self.close()
+        elif self._complete:
+            self._engines.ending.discard(self)
+            self._keep_or_close()
+
+    def _keep_or_close(self) -> None:
+        if self._keep and not self._surplus and not self._transport.is_closing():
+            self.idle.append(self)
+        else:
+            self.close()
 
 
-class EngineClient:
-    """Sends requests to engines over connections that are kept between them.
+class Engines:
+    """Connections to all engines of this process.
 
-    ``async with`` opens and closes it. A call's connection is closed at once when its context is
-    left before the end of the answer: an engine notices only that its client is gone.
+    ``async with`` opens and closes it. ``now`` returns monotonic seconds; it may be coarse.
     """
 
-    def __init__(self, *, connect_timeout_s: float) -> None:
+    def __init__(self, *, connect_timeout_s: float, now: Callable[[], float]) -> None:
         self._connect_timeout_s = connect_timeout_s
-        self._session: aiohttp.ClientSession | None = None
+        self.now = now
+        self._idle: dict[str, list[EngineConnection]] = {}
+        self._opening: set[asyncio.Task[None]] = set()
+        self._sweeper: asyncio.Task[None] | None = None
+        self.connections: set[EngineConnection] = set()
+        self.ending: set[EngineConnection] = set()
+        """Those that end an answer which nobody needs any more."""
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0,
-                keepalive_timeout=KEEP_ALIVE_S,
-                ttl_dns_cache=10,
-                happy_eyeballs_delay=None,
-                socket_factory=_socket,
-            ),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
-            auto_decompress=False,
-            read_bufsize=READ_BUFFER,
-            trace_configs=[_tracing()],
-        )
+        self._sweeper = asyncio.create_task(self._sweep(), name="engine connections")
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        tasks = [*self._opening, *([self._sweeper] if self._sweeper else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for connection in list(self.connections):
+            connection.close()
+        await asyncio.sleep(0)  # transports close in the loop's next turn
 
-    @asynccontextmanager
-    async def send(self, call: Call, patience_s: float) -> AsyncIterator[EngineAnswer]:
-        """Send ``call``; AttemptError when no head of an answer comes within ``patience_s``."""
-        response = await self._head(call, patience_s)
+    def send(self, asker: Asker, call: Call) -> EngineConnection | None:
+        """Send ``call`` on a connection that is kept; None when there is none."""
+        idle = self._idle.get(call.url)
+        while idle:
+            connection = idle.pop()
+            if not connection.closing():
+                connection.send(asker, call)
+                return connection
+        return None
+
+    def open(self, asker: Asker, call: Call) -> asyncio.Task[None]:
+        """Send ``call`` on a new connection, unless the task that does it is cancelled."""
+        task = asyncio.create_task(self._open(asker, call), name="engine connection")
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+        return task
+
+    async def _open(self, asker: Asker, call: Call) -> None:
+        idle = self._idle.setdefault(call.url, [])
         try:
-            yield EngineAnswer(response)
-        finally:
-            response.close()
+            async with asyncio.timeout(self._connect_timeout_s):
+                connection = await self._connect(urlsplit(call.url), idle)
+        except (OSError, TimeoutError, ValueError) as exc:
+            asker.broke(Failure.NEVER_DELIVERED, f"no connection ({type(exc).__name__})")
+            return
+        connection.send(asker, call)
+        asker.connected(connection)
 
-    async def _head(self, call: Call, patience_s: float) -> aiohttp.ClientResponse:
-        assert self._session is not None
-        trace = SimpleNamespace(sent=False, reused=False)
-        try:
-            async with asyncio.timeout(patience_s):
-                return await self._session.post(
-                    call.url + call.route,
-                    data=_payload(call.body),
-                    headers=_headers(call),
-                    allow_redirects=False,
-                    trace_request_ctx=trace,
-                )
-        except TimeoutError as exc:
-            raise _silent(trace, patience_s) from exc
-        except (aiohttp.ClientError, OSError, ValueError) as exc:
-            raise AttemptError(_failure(trace), f"no answer ({type(exc).__name__})") from exc
+    async def _connect(self, url: SplitResult, idle: list[EngineConnection]) -> EngineConnection:
+        secure = url.scheme == "https"
+        transport, connection = await asyncio.get_running_loop().create_connection(
+            lambda: EngineConnection(self, idle),
+            url.hostname or "",
+            url.port or (443 if secure else 80),
+            ssl=secure or None,
+        )
+        _notice_vanished_machines(transport.get_extra_info("socket"))
+        return connection
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = self.now()
+            for idle in self._idle.values():
+                while idle and idle[0].heard < now - KEEP_ALIVE_S:
+                    idle.pop(0).close()
+            for connection in [one for one in self.ending if one.heard < now - TAIL_S]:
+                connection.close()
+            self._forget_engines()
+
+    def _forget_engines(self) -> None:
+        """Drop the places of engines to which there is no connection any more."""
+        used = {id(connection.idle) for connection in self.connections}
+        for url in [url for url, idle in self._idle.items() if id(idle) not in used]:
+            if not self._opening:
+                del self._idle[url]
 
 
-def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """Return a socket which notices within 25 s that the other machine has vanished.
+def _notice_vanished_machines(sock: socket.socket) -> None:
+    """Let the socket notice within 25 s that the other machine has vanished.
 
     Without it a request that waits for its first byte there would wait for ever.
     """
-    family, kind, protocol, _, _ = address
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEP_ALIVE.items():
         if hasattr(socket, name):  # not every system has them all
-            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    return made
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def _headers(call: Call) -> dict[str, str]:
-    headers = {"Content-Type": "application/json", "X-Request-Id": call.request_id}
-    if call.engine_key:
-        headers["Authorization"] = f"Bearer {call.engine_key}"
-    return headers
-
-
-def _payload(body: bytes) -> bytes | io.BytesIO:
-    # aiohttp writes bytes in one go; a large body in pieces leaves the loop to others between them.
-    return body if len(body) < LARGE_BODY else io.BytesIO(body)
-
-
-def _silent(trace: SimpleNamespace, patience_s: float) -> AttemptError:
-    if not trace.sent:
-        return AttemptError(Failure.NEVER_DELIVERED, "no connection in time")
-    return AttemptError(Failure.BROKEN, f"no answer within {patience_s:g} s")
-
-
-def _failure(trace: SimpleNamespace) -> Failure:
-    if not trace.sent:
-        return Failure.NEVER_DELIVERED
-    return Failure.STALE if trace.reused else Failure.BROKEN
-
-
-def _tracing() -> aiohttp.TraceConfig:
-    """Note, for one request, whether a byte of it was sent and on which kind of connection."""
-    config = aiohttp.TraceConfig()
-
-    async def sent(_: object, context: SimpleNamespace, __: object) -> None:
-        context.trace_request_ctx.sent = True
-
-    async def reused(_: object, context: SimpleNamespace, __: object) -> None:
-        context.trace_request_ctx.reused = True
-
-    config.on_request_headers_sent.append(sent)
-    config.on_connection_reuseconn.append(reused)
-    return config
-
-
-def _seconds(header: str | None) -> float | None:
-    try:
-        seconds = float(header or "")
-    except ValueError:  # a date: nobody who serves models sends one
-        return None
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+def _broken_off(exc: Exception | None) -> str:
+    return f"the engine broke off ({type(exc).__name__})" if exc else "the engine closed"

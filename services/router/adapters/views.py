@@ -21,10 +21,11 @@ class BucketViews:
 
     ``run`` follows them for ever. Everything else answers from memory, but for the look-ups.
     A start reads the copies in ``folder``; they are kept up to date only when this one ``writes``.
-    ``record_gone`` is called with the key of an instance whose record is gone.
+    ``record_gone`` is called with the key of an instance whose record is gone, and ``changed`` with
+    the key of a deployment of which the entry or a record has changed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is told of changes
         self,
         bus: Bus,
         folder: Path | None,
@@ -32,15 +33,22 @@ class BucketViews:
         writes: bool = True,
         age_limit_s: float = 0.0,
         record_gone: Callable[[str], None] = lambda _key: None,
+        changed: Callable[[str], None] = lambda _key: None,
     ) -> None:
         self._age_limit_s = age_limit_s
+        self._changed = changed
+        self._whole = False
         self._record_gone = record_gone
         self._records: dict[str, dict[str, Record]] = {}
         self._keys: View[KeyEntry] = View(
             bus, topology.KEYS, disk=_disk(folder, "keys"), writes=writes
         )
         self._deployments: View[DeploymentEntry] = View(
-            bus, topology.DEPLOYMENTS, disk=_disk(folder, "deployments"), writes=writes
+            bus,
+            topology.DEPLOYMENTS,
+            disk=_disk(folder, "deployments"),
+            writes=writes,
+            changed=lambda key, _: self._changed(key),
         )
         self._instances: View[Record] = View(
             bus,
@@ -67,7 +75,10 @@ class BucketViews:
 
     def fresh(self) -> bool:
         """Tell whether keys and deployments may be decided on: complete once, and not too old."""
-        return all(self._usable(view) for view in (self._keys, self._deployments))
+        if self._whole and not self._age_limit_s:
+            return True  # asked for every request: once complete, they stay so
+        self._whole = all(self._usable(view) for view in (self._keys, self._deployments))
+        return self._whole
 
     def _usable(self, view: View[Any]) -> bool:
         return view.complete and (not self._age_limit_s or view.age_s <= self._age_limit_s)
@@ -121,12 +132,14 @@ class BucketViews:
         deployment, _, instance = key.rpartition(".")
         if record is not None:
             self._records.setdefault(deployment, {})[instance] = record
+            self._changed(deployment)
             return
         of_deployment = self._records.get(deployment, {})
         of_deployment.pop(instance, None)
         if not of_deployment:
             self._records.pop(deployment, None)
         self._record_gone(key)
+        self._changed(deployment)
 
 
 def _disk(folder: Path | None, bucket: str) -> Path | None:

@@ -1,38 +1,31 @@
-"""The outermost layer: request ids, CORS, headers of every answer, what is told at its end."""
+"""The outermost layer of what Litestar answers: request ids, CORS, one story per request."""
 
 import re
 import time
-import uuid
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Any
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
-from services.router.api.reply import STORY, Reply
-from services.router.api.telling import QUIET
+from services.router.api.shared import Telling
 from services.router.core import http
-from services.router.core.errors import MethodNotAllowedError
+from services.router.core.dialects import DIALECTS
+from services.router.core.errors import Headers, MethodNotAllowedError, envelope, headers_of
 from services.router.core.story import Story
 
+STORY = "story"
+"""Where the ASGI scope's state has the story of a request."""
 MODELS = "/v1/models"
+ROUTES = frozenset({*DIALECTS, MODELS, "/health", "/ready", "/metrics"})
 _SLASHES = re.compile("//+")
 
 
 class Edge:
-    """Wraps the app; ``ended`` gets the story of every request."""
+    """Wraps the app; ``telling`` gets the story of every request."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        routes: tuple[str, ...],
-        ended: Callable[[Story, float], None],
-        *,
-        patience_s: float,
-    ) -> None:
-        self._app, self._ended, self._patience_s = app, ended, patience_s
-        self._routes = frozenset({*routes, *QUIET, MODELS})
+    def __init__(self, app: ASGIApp, telling: Telling, new_id: Callable[[], str]) -> None:
+        self._app, self._telling, self._new_id = app, telling, new_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -44,39 +37,53 @@ class Edge:
         dressed = _dressing(story, send)
         try:
             if scope["method"] == "OPTIONS":
-                await self._options(scope, headers, dressed)
+                await _options(headers, dressed)
             else:
                 await self._app(scope, receive, dressed)
         finally:
-            self._ended(story, time.monotonic())
+            self._telling.ended(story, time.monotonic())
 
     def _begin(self, scope: HTTPScope, headers: dict[str, str]) -> Story:
         client, path = scope["client"], scope["path"]
         route = _SLASHES.sub("/", path).rstrip("/")
         if route.startswith(MODELS + "/"):
             route = MODELS
+        given = headers.get("x-request-id")
         return Story(
-            request_id=http.request_id(headers.get("x-request-id"), f"req-{uuid.uuid4().hex}"),
+            request_id=http.request_id(given.encode("latin-1") if given else None, self._new_id),
             method=str(scope["method"]),
             path=path[:200],
             client=client[0] if client else "",
             began=time.monotonic(),
             origin="origin" in headers,
-            route=route if route in self._routes else "",
+            route=route if route in ROUTES else "",
         )
 
-    async def _options(self, scope: Scope, headers: dict[str, str], send: Send) -> None:
-        """Answer a browser's preflight, which carries no key; nothing else is an OPTIONS for us."""
-        reply = Reply(scope, send, patience_s=self._patience_s)
-        if http.is_preflight("OPTIONS", headers):
-            await reply.start(HTTPStatus.NO_CONTENT, http.preflight(headers))
-            await reply.end()
-            return
-        await reply.refuse(
-            MethodNotAllowedError(
-                "OPTIONS is answered for CORS preflights only.", allow="GET, POST"
-            )
-        )
+
+def story_of(scope: Scope) -> Story:
+    """Return the story that the edge put into ``scope``."""
+    story = scope["state"][STORY]
+    assert isinstance(story, Story)
+    return story
+
+
+async def _options(headers: dict[str, str], send: Send) -> None:
+    """Answer a browser's preflight, which carries no key; nothing else is an OPTIONS for us."""
+    if http.is_preflight("OPTIONS", headers):
+        await _answer(send, 204, http.preflight(headers), b"")
+        return
+    refusal = MethodNotAllowedError(
+        "OPTIONS is answered for CORS preflights only.", allow="GET, POST"
+    )
+    await _answer(send, refusal.status, headers_of(refusal), envelope(refusal))
+
+
+async def _answer(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    if body:
+        headers = [*headers, (b"content-length", str(len(body)).encode())]
+    start: Any = {"type": "http.response.start", "status": status, "headers": headers}
+    await send(start)
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def _dressing(story: Story, send: Send) -> Send:

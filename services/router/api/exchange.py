@@ -1,143 +1,403 @@
-"""One request to one instance, or to another one as long as the client has no byte."""
+"""One request on a hot route, from its head to the end of its answer: the client's side.
 
-from collections.abc import Mapping
+::
 
-from caravan.contracts.deployments import DeploymentEntry
-from caravan.contracts.instances import Record
-from services.router.api.relay import Relay
-from services.router.api.reply import Reply
-from services.router.core import admission, candidates
-from services.router.core.attempts import Attempts, Failure, RetryBudget
-from services.router.core.candidates import Standing
-from services.router.core.errors import EngineFailedError, HttpRefusal, NotReadyError
-from services.router.core.inflight import InFlight
-from services.router.core.job import Chances, Job, Patience
-from services.router.core.policies import Ask, Candidate, policy
-from services.router.core.ports import AttemptError, Call, Engine, Views
+                key refused, body too large …
+         ┌───────────────────────────────────────────────────────┐
+         │            model unknown …                            │
+         │           ┌───────────────────────────────────────────┤
+         │           │              no instance has answered     ▼
+     READING ──▶ LOOKING ──▶ ASKING ──▶ ANSWERING ──▶ OVER ◀── (refused)
+        the body is  the target   first byte   last byte,
+        whole        is known                  or broken off
+
+In every state the client may go: then it is OVER at once, and so is the engine's connection.
+Where a view lacks a key or a deployment, a request stays in READING or LOOKING while the bucket is
+asked. ASKING is :class:`Asking`'s business, which may try several instances. ``_over`` is the one
+place where a request ends: counts are given back there, and its story is told.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol, TypeVar
+
+import structlog
+
+from caravan.contracts.errors import Refusal
+from caravan.contracts.keys import KeyEntry
+from services.router.api.asking import Asking
+from services.router.api.shared import Shared
+from services.router.core import admission, asked, http
+from services.router.core.candidates import Target
+from services.router.core.dialects import Dialect
+from services.router.core.errors import InternalError, SlowBodyError, headers_of
+from services.router.core.story import CANCELLED, FAILED, REFUSED, Story, why
+
+READING, LOOKING, ASKING, ANSWERING, OVER = range(5)
+ONE_WRITE = 64 * 2**10
+"""A shorter body is written in one piece with its head."""
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+
+class Client(Protocol):
+    """The connection that a request came on."""
+
+    transport: asyncio.Transport
+    address: str
+
+    def waits(self) -> bool:
+        """Tell whether the client reads too slowly for what was written."""
+
+    def answered(self, *, keep: bool) -> None:
+        """The answer is written; ``keep``: the connection carries another request."""
 
 
 class Exchange:
-    """Takes admitted requests to instances. Nothing is left counted or open when it returns."""
+    """See the states above. ``begin``, ``take`` and ``whole`` feed it its request."""
 
-    def __init__(self, views: Views, engine: Engine, patience: Patience, chances: Chances) -> None:
-        self._views, self._engine, self._patience = views, engine, patience
-        self._chances = chances
-        self._relay = Relay(patience)
-        self._budget = RetryBudget()
-        self.in_flight = InFlight()
-        self.standing = Standing()
-
-    async def answer(self, job: Job, reply: Reply) -> None:
-        """Answer ``job`` on ``reply``; a refusal that leaves here finds it not yet started."""
-        self._budget.request(self._chances.monotonic())
-        with self.in_flight.at_deployment(job.deployment, job.key_id):
-            try:
-                await self._attempts(job, reply)
-            except HttpRefusal:
-                self.in_flight.refused(job.deployment)
-                raise
-
-    async def _attempts(self, job: Job, reply: Reply) -> None:
-        attempts = Attempts(self._budget)
-        failed: AttemptError | None = None
-        while True:
-            entry, ready = self._ready(job)
-            chosen = self._choose(entry, ready, attempts)
-            if chosen is None:
-                raise self._exhausted(job, entry, ready, failed)
-            if failed is not None:
-                job.story.retried = [*job.story.retried, failed.failure.value]
-            attempts.begin(chosen.key)
-            job.story.attempts, job.story.instance = attempts.count, chosen.instance
-            failed = await self._attempt(job, chosen, reply)
-            if failed is None:
-                return
-            self._note(chosen, failed)
-            others = not attempts.tried.issuperset(ready)
-            now = self._chances.monotonic()
-            if not attempts.may_go_on(failed.failure, chosen.key, now, others=others):
-                raise self._exhausted(job, entry, ready, failed)
-
-    def _ready(self, job: Job) -> tuple[DeploymentEntry, dict[str, Record]]:
-        entry = self._views.deployment(job.deployment)
-        if entry is None or entry.state in admission.GONE:
-            raise admission.no_model(job.asked.model)
-        records = self._views.records(job.deployment)
-        return entry, candidates.usable(job.deployment, entry, records, self.standing)
-
-    def _choose(
-        self, entry: DeploymentEntry, ready: Mapping[str, Record], attempts: Attempts
-    ) -> Candidate | None:
-        untried = {key: record for key, record in ready.items() if key not in attempts.tried}
-        now = self._chances.monotonic()
-        best = candidates.best(entry, untried, self.standing, self.in_flight.of, now)
-        if not best:
-            return None
-        return policy(entry.policy).choose(Ask(draw=self._chances.draw()), best)
-
-    async def _attempt(self, job: Job, chosen: Candidate, reply: Reply) -> AttemptError | None:
-        """Send the request to ``chosen``; return why another one may be asked, if one may.
-
-        There is no pause between the choice and the count: what the views say is obeyed.
-        """
-        with self.in_flight.at_instance(chosen.key):
-            try:
-                async with self._engine.send(
-                    _call(job, chosen.record), self._patience.first_byte_s
-                ) as answer:
-                    good = await self._relay.pass_on(job, chosen, answer, reply)
-            except AttemptError as exc:
-                return exc
-        now = self._chances.now()
-        if good:
-            self.in_flight.answered(chosen.key, now)
-        else:
-            self.in_flight.failed(chosen.key, now, job.story.why)
-        return None
-
-    def _note(self, chosen: Candidate, failed: AttemptError) -> None:
-        self.in_flight.failed(chosen.key, self._chances.now(), failed.why)
-        if failed.failure is Failure.UNAUTHORIZED:
-            self.standing.unauthorized(chosen.key, chosen.record)
-        if failed.retry_after_s is not None:
-            until = self._chances.monotonic() + failed.retry_after_s
-            self.standing.refuses_until(chosen.key, until)
-
-    def _exhausted(
-        self,
-        job: Job,
-        entry: DeploymentEntry,
-        ready: Mapping[str, Record],
-        failed: AttemptError | None,
-    ) -> HttpRefusal:
-        model = job.asked.model
-        if failed is None:
-            return admission.no_instance(model, entry)
-        job.story.why = failed.why
-        match failed.failure:
-            case Failure.BROKEN | Failure.STALE:
-                return EngineFailedError(
-                    f"An instance of {model} took the request and failed. Send it again, "
-                    "or a smaller one if it fails again."
-                )
-            case Failure.REFUSED:
-                wait = self.standing.wait_s(ready.keys(), self._chances.monotonic())
-                return NotReadyError(
-                    f"Every instance of {model} is full at the moment. Try again later.",
-                    retry_after_s=wait or admission.RETRY_SOON_S,
-                )
-            case _:
-                return NotReadyError(
-                    f"No instance of {model} can be reached. Try again later.",
-                    retry_after_s=admission.RETRY_SOON_S,
-                )
-
-
-def _call(job: Job, record: Record) -> Call:
-    return Call(
-        url=record.url.rstrip("/"),
-        route=job.route,
-        engine_key=record.engine_key,
-        body=job.body,
-        request_id=job.story.request_id,
+    __slots__ = (
+        "_asking",
+        "_begun",
+        "_client",
+        "_collect",
+        "_heard",
+        "_key",
+        "_looking",
+        "_pieces",
+        "_sent",
+        "_shared",
+        "_size",
+        "_target",
+        "_whole",
+        "body",
+        "chunks",
+        "dialect",
+        "headers",
+        "keep",
+        "route",
+        "show_usage",
+        "state",
+        "story",
+        "trace",
     )
+
+    def __init__(  # noqa: PLR0913 - what a head says
+        self,
+        shared: Shared,
+        client: Client,
+        route: str,
+        dialect: Dialect,
+        headers: Mapping[bytes, bytes],
+        *,
+        keep: bool,
+        chunks: bool,
+    ) -> None:
+        self._shared, self._client = shared, client
+        self.route, self.dialect, self.headers = route, dialect, headers
+        self.keep, self.chunks = keep, chunks
+        self.state = READING
+        self.show_usage = self._begun = self._whole = False
+        self.body = self.trace = b""
+        self._pieces: list[bytes] = []
+        self._collect: asked.Plain | asked.Gzipped | None = None
+        self._size = self._sent = 0
+        self._heard = 0.0
+        self._key: KeyEntry | None = None
+        self._target: Target | None = None
+        self._asking: Asking | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self.story: Story
+
+    # The request
+
+    def begin(self) -> None:
+        """Look at the head. The body follows, unless this request had to wait for its turn."""
+        headers = self.headers
+        self._begun = True
+        given = headers.get(b"x-request-id")
+        self._heard = began = self._shared.chances.monotonic()
+        self.story = Story(
+            request_id=http.request_id(given, self._shared.new_id),
+            method="POST",
+            path=self.route,
+            route=self.route,
+            client=self._client.address,
+            began=began,
+            origin=b"origin" in headers,
+        )
+        self._try(self._check_head)
+        if self._pieces:
+            self._try(self._measure)
+        if self._whole:
+            self.whole()
+
+    def _check_head(self) -> None:
+        headers, gate, limit = self.headers, self._shared.gate, self._shared.body_limit
+        secret = self.dialect.key(headers)
+        self._key = gate.known_key(secret, self.dialect.no_key)
+        if self._key is None:
+            self._look(lambda: gate.asked_key(secret or "", self._client.address), self._got_key)
+        else:
+            self.story.key = self._key.id
+        length = headers.get(b"content-length")
+        if length is not None:
+            asked.declared_length(length, limit)
+        encoding = headers.get(b"content-encoding")
+        if encoding is not None:
+            self._collect = asked.collector(encoding.decode("latin-1"), limit)
+        if headers.get(b"expect", b"").lower() == b"100-continue":
+            self._client.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def take(self, data: bytes) -> None:
+        """Take a piece of the body; it is dropped where the request is refused already."""
+        if self.state == READING:
+            self._heard = self._shared.chances.monotonic()
+            self._pieces.append(data)
+            self._size += len(data)
+            if self._begun and (self._collect is not None or self._size > self._shared.body_limit):
+                self._try(self._measure)
+
+    def _measure(self) -> None:
+        """Expand what has come of the body; refuse more than the limit."""
+        if self._collect is not None:
+            for piece in self._pieces:
+                self._collect.feed(piece)
+            self._pieces.clear()
+        elif self._size > self._shared.body_limit:
+            raise asked.too_large(self._shared.body_limit)
+
+    def whole(self) -> None:
+        """The body has come to its end."""
+        self._whole = True
+        if self._begun and self._key is not None and self.state == READING:
+            self._try(self._read_body)
+
+    def _read_body(self) -> None:
+        pieces, key, story = self._pieces, self._key, self.story
+        if self._collect is not None:
+            body = self._collect.end()
+        else:
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self.state, self.body, self._pieces, self._collect = LOOKING, body, [], None
+        wanted = asked.read(body)
+        story.bytes_in, story.stream = len(body), wanted.stream
+        self.show_usage = wanted.show_usage
+        assert key is not None
+        target = self._shared.targets.known(wanted.model, story.began)
+        if target is not None and target.tenant == key.tenant and not key.scopes:
+            self._found(target, wanted.model)
+        else:
+            self._find(wanted.model, key)
+
+    def _find(self, model: str, key: KeyEntry) -> None:
+        """Find the deployment that was not asked for lately, or by a key of this kind."""
+        name = admission.deployment_of(model, key)
+        target = self._shared.targets.of(model, name, self.story.began)
+        if target is not None:
+            self._found(target, model)
+            return
+        gate, address = self._shared.gate, self._client.address
+        self._look(
+            lambda: gate.deployment(model, key, address), lambda _: self._find_again(model, name)
+        )
+
+    def _find_again(self, model: str, name: str) -> None:
+        target = self._shared.targets.of(model, name, self._shared.chances.monotonic())
+        if target is None:
+            raise admission.no_model(model)
+        self._found(target, model)
+
+    def _found(self, target: Target, model: str) -> None:
+        shared, story, key = self._shared, self.story, self._key
+        assert key is not None
+        admission.check_there(model, target.entry)
+        story.deployment = model
+        admission.check_route(model, self.route, target.entry)
+        given = self.headers.get(b"traceparent", b"")
+        if given or shared.telling.tracing:
+            self._trace(given)
+        shared.budget.request(story.began)
+        shared.in_flight.enter(target.name, key.id)
+        self._target, self.state = target, ASKING
+        self._asking = Asking(self, shared, target)
+        self._asking.ask()
+
+    def _trace(self, given: bytes) -> None:
+        telling, story = self._shared.telling, self.story
+        story.traceparent = given.decode("latin-1")
+        if telling.tracing:
+            given = telling.traceparent(given)
+            story.trace = given.decode("latin-1")
+        self.trace = b"traceparent: %b\r\n" % given
+
+    # What the views lack
+
+    def _look(self, ask: Callable[[], Awaitable[T]], got: Callable[[T], None]) -> None:
+        """Ask a bucket, and go on with what it says."""
+
+        async def look() -> None:
+            try:
+                found = await ask()
+            finally:
+                self._looking = None
+            got(found)
+
+        async def look_or_refuse() -> None:
+            try:
+                await look()
+            except Refusal as refusal:
+                self.refuse(refusal)
+            except Exception:
+                log.exception("request.crashed", request_id=self.story.request_id)
+                self.crashed()
+
+        self._looking = asyncio.create_task(look_or_refuse(), name="look-up")
+
+    def _got_key(self, key: KeyEntry) -> None:
+        self._key, self.story.key = key, key.id
+        if self._whole and self.state == READING:
+            self._read_body()
+
+    def _try(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Refusal as refusal:
+            self.refuse(refusal)
+
+    # The answer
+
+    @property
+    def over(self) -> bool:
+        """Whether the request has ended."""
+        return self.state == OVER
+
+    def waits(self) -> bool:
+        return self._client.waits()
+
+    def start(self, own: bytes, body: bytes) -> None:
+        story, now = self.story, self._shared.chances.monotonic()
+        self.state, story.status, story.answered = ANSWERING, 200, now
+        head = (
+            b"HTTP/1.1 200 OK\r\nx-request-id: %b\r\nopenai-processing-ms: %d\r\n"
+            b"x-caravan-instance: %b\r\n%b%b\r\n"
+        ) % (
+            story.request_id.encode(),
+            (now - story.began) * 1000,
+            story.instance.encode(),
+            own,
+            self._ending(),
+        )
+        self._sent = len(body)
+        if len(body) < ONE_WRITE:
+            self._client.transport.write(head + body)
+        else:
+            self._client.transport.writelines((head, body))
+
+    def _ending(self) -> bytes:
+        """Return the header lines that depend on who asked, and on what becomes of them."""
+        ending = http.ending(origin=self.story.origin, close=not self.keep)
+        named = self.dialect.headers(self.story.request_id)
+        return ending + http.lines(named) if named else ending
+
+    def pass_on(self, data: bytes) -> None:
+        self._sent += len(data)
+        self._client.transport.write(data)
+
+    def finish(self, outcome: str, reason: str = "") -> None:
+        self._over(outcome, reason)
+        self._client.answered(keep=self.keep)
+
+    def cut(self, outcome: str, reason: str) -> None:
+        self._over(outcome, reason)
+        self._client.transport.abort()
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer with ``refusal``; nothing happens if an answer has begun or the client is gone."""
+        if self.state >= ANSWERING:
+            return
+        story, now = self.story, self._shared.chances.monotonic()
+        if self._target is not None:
+            self._shared.in_flight.refused(self._target.name)
+        if isinstance(refusal, SlowBodyError) or (not self._whole and b"expect" in self.headers):
+            self.keep = False  # whether the rest of the body still comes is not known
+        body = self.dialect.envelope(refusal, story.request_id)
+        self._client.transport.write(
+            b"%b%bx-request-id: %b\r\nopenai-processing-ms: %d\r\n%bcontent-length: %d\r\n\r\n%b"
+            % (
+                http.status_line(refusal.status),
+                http.lines(headers_of(refusal)),
+                story.request_id.encode(),
+                (now - story.began) * 1000,
+                self._ending(),
+                len(body),
+                body,
+            )
+        )
+        story.status, story.code, story.answered = refusal.status, refusal.problem.code, now
+        self._sent = len(body)
+        self.finish(REFUSED, story.why or why(refusal))
+
+    # The end
+
+    def gone(self) -> None:
+        """The client has closed its connection."""
+        if self.state != OVER:
+            self._over(CANCELLED, "the client left")
+
+    def crashed(self) -> None:
+        """A defect of the router has ended this request; its traceback is being logged."""
+        if self.state == OVER:
+            return
+        if self.state < ANSWERING:
+            self.refuse(InternalError("The router failed; its log says why. Try again."))
+        else:
+            self.cut(FAILED, "the router failed")
+
+    def stop(self) -> None:
+        """End what is under way: the router stops."""
+        if self._asking is not None:
+            self._asking.stop()
+        if self.state != OVER:
+            self.cut(CANCELLED, "the router was stopped")
+
+    def look(self, now: float) -> None:
+        """Give up who has been silent for too long; called about once a second."""
+        if self._asking is not None:
+            self._asking.look(now)
+        elif not self._whole and self.state == READING:
+            patience_s = self._shared.patience.body_s
+            if now - self._heard >= patience_s:
+                self.refuse(
+                    SlowBodyError(
+                        f"Nothing of the request body came for {patience_s:g} s. "
+                        "Send the request again."
+                    )
+                )
+
+    def pause(self) -> None:
+        """Read no more of the engine's answer: the client does not keep up."""
+        if self._asking is not None:
+            self._asking.pause()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._asking is not None:
+            self._asking.resume()
+
+    def _over(self, outcome: str, reason: str) -> None:
+        self.state, story, shared = OVER, self.story, self._shared
+        story.outcome, story.bytes_out = outcome, self._sent
+        story.why = reason or story.why if outcome != "complete" else ""
+        self._pieces, self._collect, self.body = [], None, b""
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+        if self._asking is not None:
+            self._asking.over()
+            self._asking = None
+        if self._target is not None:
+            shared.in_flight.leave(self._target.name)
+            self._target = None
+        shared.telling.ended(story, shared.chances.monotonic())

@@ -1,6 +1,7 @@
 """Who asks, and for what: the views first, the bucket once where they lack something."""
 
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
 from typing import TypeVar
 
 from caravan.contracts.deployments import DeploymentEntry
@@ -23,31 +24,43 @@ class Gate:
         self._views, self._chances = views, chances
         self._bound = LookUpBound()
 
-    async def key(self, authorization: str | None, client: str) -> KeyEntry:
-        """Return the key of a request; 503, never 401, while the views cannot tell."""
-        self._require_views()
-        digest = admission.bearer(authorization)
-        entry = self._views.key(digest)
-        if entry is None:
-            entry = await self._look_up(self._views.look_up_key, digest, client)
-        return admission.check_key(entry, self._chances.now())
+    def known_key(self, secret: str | None, no_key: str) -> KeyEntry | None:
+        """Return the usable key that is ``secret``; None where the bucket has to be asked.
 
-    async def deployment(
-        self, model: str, route: str, key: KeyEntry, client: str
-    ) -> tuple[str, DeploymentEntry]:
-        """Return the bucket key and the entry of a model that ``key`` may use on ``route``."""
-        name = admission.deployment_of(model, key)
-        entry = self._views.deployment(name)
-        if entry is None:
-            entry = await self._look_up(self._views.look_up_deployment, name, client)
-        return name, admission.check_deployment(model, route, entry)
-
-    def _require_views(self) -> None:
+        503, never 401, while the views cannot tell; ``no_key`` says how to send one to a client
+        without. The checksum is looked at last: a good key is found by its digest.
+        """
         if not self._views.fresh():
             raise ViewsMissingError(
                 "The router does not know yet which keys and models there are. Try again soon.",
                 retry_after_s=RETRY_S,
             )
+        if not secret:
+            raise admission.no_key(no_key)
+        entry = self._views.key(sha256(secret.encode("utf-8", "replace")).hexdigest())
+        if entry is None:
+            admission.check_form(secret)
+            return None
+        return admission.check_key(entry, self._chances.now)
+
+    async def asked_key(self, secret: str, client: str) -> KeyEntry:
+        """Return the usable key that is ``secret``, which the views lack."""
+        digest = sha256(secret.encode()).hexdigest()
+        entry = await self._look_up(self._views.look_up_key, digest, client)
+        return admission.check_key(entry, self._chances.now)
+
+    async def key(self, secret: str | None, no_key: str, client: str) -> KeyEntry:
+        """Return the key of a request, looked up where that is needed."""
+        known = self.known_key(secret, no_key)
+        return known or await self.asked_key(secret or "", client)
+
+    async def deployment(self, model: str, key: KeyEntry, client: str) -> DeploymentEntry:
+        """Return the entry of a model that ``key`` may use."""
+        name = admission.deployment_of(model, key)
+        entry = self._views.deployment(name)
+        if entry is None:
+            entry = await self._look_up(self._views.look_up_deployment, name, client)
+        return admission.check_there(model, entry)
 
     async def _look_up(
         self, ask: Callable[[str], Awaitable[V | None]], what: str, client: str

@@ -8,14 +8,14 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from caravan.contracts.errors import Problem, Refusal
-from services.router.api.reply import STORY
+from services.router.api.edge import STORY
+from services.router.core.dialects import DEFAULT, DIALECTS
 from services.router.core.errors import (
     BadRequestError,
     InternalError,
     MethodNotAllowedError,
     RouteNotFoundError,
     ViewsMissingError,
-    envelope,
     headers_of,
 )
 from services.router.core.ports import Views
@@ -44,9 +44,9 @@ def answer(request: Request[Any, Any, Any], refusal: Refusal) -> Response[bytes]
         story.code, story.why = refusal.problem.code, refusal.problem.message
     headers = {name.decode(): value.decode() for name, value in headers_of(refusal)}
     media_type = headers.pop("content-type")
-    return Response(
-        envelope(refusal), status_code=refusal.status, headers=headers, media_type=media_type
-    )
+    dialect = DIALECTS.get(story.route, DEFAULT) if story is not None else DEFAULT
+    body = dialect.envelope(refusal, story.request_id if story is not None else "")
+    return Response(body, status_code=refusal.status, headers=headers, media_type=media_type)
 
 
 def _by_litestar(request: Request[Any, Any, Any], exc: HTTPException) -> Response[bytes]:

@@ -1,8 +1,11 @@
 """Whether a request may come in, and what it meets when it may not."""
 
-from caravan.contracts import deployments, keys, names
+from collections.abc import Callable
+
+from caravan.contracts import keys, names
 from caravan.contracts.deployments import DeploymentEntry
 from caravan.contracts.keys import KeyEntry
+from services.router.core import dialects
 from services.router.core.errors import (
     BadRequestError,
     HttpRefusal,
@@ -12,47 +15,34 @@ from services.router.core.errors import (
     StoppedError,
 )
 
-CHAT = "/v1/chat/completions"
-COMPLETIONS = "/v1/completions"
-EMBEDDINGS = "/v1/embeddings"
-
 GONE = frozenset({"deleting", "deleted"})
 STOPPED = frozenset({"stopping", "stopped"})
 RETRY_S = {"failed": 30.0, "pending": 10.0, "starting": 5.0, "asleep": 5.0}
 RETRY_SOON_S = 1.0
 """For states in which an instance should be ready, or will be at once."""
 
-_WRONG_ROUTE = {
-    (EMBEDDINGS, deployments.TEXT_GENERATION): "it generates text: use /v1/chat/completions",
-    (EMBEDDINGS, "image-understanding"): "it generates text: use /v1/chat/completions",
-    (CHAT, deployments.EMBEDDING): "it makes embeddings: use /v1/embeddings",
-    (COMPLETIONS, deployments.EMBEDDING): "it makes embeddings: use /v1/embeddings",
-}
+
+def no_key(how: str) -> InvalidKeyError:
+    """Return the refusal of a client that sent no key; ``how`` to send one is the dialect's."""
+    return InvalidKeyError(f"You did not send an API key. {how}")
 
 
-def bearer(header: str | None) -> str:
-    """Return the digest of the key in an ``Authorization`` header; refuse one without form."""
-    scheme, _, secret = (header or "").strip().partition(" ")
-    secret = secret.strip()
-    if not secret or scheme.lower() != "bearer":
-        raise InvalidKeyError(
-            "You did not send an API key. Send it as the header `Authorization: Bearer <key>`."
-        )
+def check_form(secret: str) -> None:
+    """Refuse what cannot be a key of this platform."""
     if not keys.well_formed(secret):
         raise InvalidKeyError(
             "The API key is mistyped or not one of this platform: its checksum is wrong. "
             "Copy it again, or create one with `caravan keys create`."
         )
-    return keys.digest(secret)
 
 
-def check_key(entry: KeyEntry | None, now: float) -> KeyEntry:
-    """Return ``entry`` if it may be used at ``now``, seconds since the epoch."""
+def check_key(entry: KeyEntry | None, now: Callable[[], float]) -> KeyEntry:
+    """Return ``entry`` if it may be used ``now``, seconds since the epoch."""
     if entry is None:
         raise InvalidKeyError("There is no such API key. Create one with `caravan keys create`.")
     if entry.state != "active":
         raise InvalidKeyError(f"The API key {entry.id} was {entry.state}. Use another one.")
-    if entry.expires_at is not None and entry.expires_at <= now:
+    if entry.expires_at is not None and entry.expires_at <= now():
         raise InvalidKeyError(f"The API key {entry.id} has expired. Create a new one.")
     return entry
 
@@ -70,14 +60,18 @@ def in_scope(model: str, key: KeyEntry) -> bool:
     return not key.scopes or model in key.scopes
 
 
-def check_deployment(model: str, route: str, entry: DeploymentEntry | None) -> DeploymentEntry:
-    """Return ``entry`` if it exists for clients and does what ``route`` asks for."""
+def check_there(model: str, entry: DeploymentEntry | None) -> DeploymentEntry:
+    """Return ``entry`` if it exists for clients."""
     if entry is None or entry.state in GONE:
         raise no_model(model)
-    wrong = _WRONG_ROUTE.get((route, entry.task))
+    return entry
+
+
+def check_route(model: str, route: str, entry: DeploymentEntry) -> None:
+    """Refuse a model that does not do what ``route`` asks for: the engine may die of it."""
+    wrong = dialects.wrong_route(route, entry.task)
     if wrong is not None:
         raise BadRequestError(f"{model} cannot answer here; {wrong}.", param="model")
-    return entry
 
 
 def no_instance(model: str, entry: DeploymentEntry) -> HttpRefusal:

@@ -1,5 +1,6 @@
 """The few fields of a request body that the router reads; the body itself travels on untouched."""
 
+import math
 import zlib
 
 import msgspec
@@ -65,9 +66,9 @@ def too_large(limit: int) -> BodyTooLargeError:
     return BodyTooLargeError(f"The request body is larger than {limit} bytes. Send a smaller one.")
 
 
-def declared_length(header: str | None, limit: int) -> None:
+def declared_length(header: bytes, limit: int) -> None:
     """Refuse a ``Content-Length`` above ``limit`` before a byte of the body is read."""
-    if header is not None and header.isdigit() and int(header) > limit:
+    if int(header) > limit:  # the parser takes digits only
         raise too_large(limit)
 
 
@@ -130,3 +131,12 @@ def collector(encoding: str | None, limit: int) -> Plain | Gzipped:
             raise EncodingError(
                 f"Content-Encoding {other[:40]!r} is not understood. Send gzip, or none."
             )
+
+
+def seconds(header: bytes) -> float | None:
+    """Return the seconds of a ``Retry-After``; None where there are none that can be read."""
+    try:
+        found = float(header)
+    except ValueError:  # a date: nobody who serves models sends one
+        return None
+    return found if math.isfinite(found) and found >= 0 else None

@@ -26,30 +26,40 @@ class Failure(Enum):
 class RetryBudget:
     """Retries after refusals: a tenth of the requests of the last 10 s, or 10 if that is more.
 
-    Without it a full deployment would get every request several times.
+    Without it a full deployment would get every request several times. Requests are counted by
+    the second, so that a busy router keeps ten numbers and not a time for each of them.
     """
 
     def __init__(self) -> None:
-        self._requests: deque[float] = deque()
+        self._requests: deque[tuple[int, int]] = deque()
         self._retries: deque[float] = deque()
+        self._second, self._count = 0, 0
 
     def request(self, now: float) -> None:
         """Count a request at ``now``, a monotonic time in seconds."""
-        self._requests.append(now)
-        self._forget(now)
+        second = int(now)
+        if second != self._second:
+            self._turn(second)
+        self._count += 1
 
     def take(self, now: float) -> bool:
         """Tell whether one more retry fits at ``now``, and count it if so."""
-        self._forget(now)
-        if len(self._retries) >= max(BUDGET_FLOOR, int(BUDGET_SHARE * len(self._requests))):
+        self._turn(int(now))
+        while self._retries and self._retries[0] <= now - WINDOW_S:
+            self._retries.popleft()
+        recent = self._count + sum(count for _, count in self._requests)
+        if len(self._retries) >= max(BUDGET_FLOOR, int(BUDGET_SHARE * recent)):
             return False
         self._retries.append(now)
         return True
 
-    def _forget(self, now: float) -> None:
-        for times in (self._requests, self._retries):
-            while times and times[0] <= now - WINDOW_S:
-                times.popleft()
+    def _turn(self, second: int) -> None:
+        """Begin another second; forget those that are more than the window ago."""
+        if second != self._second:
+            self._requests.append((self._second, self._count))
+            self._second, self._count = second, 0
+        while self._requests and self._requests[0][0] <= second - WINDOW_S:
+            self._requests.popleft()
 
 
 class Attempts:

@@ -1,10 +1,16 @@
 """Which instances a request may go to, the better ones first."""
 
-from collections.abc import Callable, Collection, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 
+from msgspec import Struct
+
+from caravan.contracts import names
 from caravan.contracts.deployments import SERVE, SUSPECT, DeploymentEntry
 from caravan.contracts.instances import READY, Record
-from services.router.core.policies import Candidate
+from services.router.core.inflight import InFlight
+from services.router.core.policies import Candidate, Policy, policy
+from services.router.core.ports import Views
 
 
 class Standing:
@@ -29,13 +35,13 @@ class Standing:
         self._strangers.pop(key, None)
         return False
 
-    def refuses(self, key: str, now: float) -> bool:
-        """Tell whether the instance's engine asked for time that is not yet over."""
-        until = self._refuse_until.get(key)
-        if until is not None and until <= now:
+    def refuses(self, key: str, now: float) -> float:
+        """Return until when the instance's engine asked for time; 0 when that is over."""
+        until = self._refuse_until.get(key, 0.0)
+        if until and until <= now:
             del self._refuse_until[key]
-            return False
-        return until is not None
+            return 0.0
+        return until
 
     def wait_s(self, keys: Collection[str], now: float) -> float | None:
         """Return how long until the first of ``keys`` takes requests again; None if none asked."""
@@ -46,6 +52,94 @@ class Standing:
         """Drop what is held against an instance that is gone."""
         self._strangers.pop(key, None)
         self._refuse_until.pop(key, None)
+
+
+class Target(Struct, eq=False):
+    """A deployment as requests meet it now: worked out when something changes, not per request."""
+
+    name: str
+    """Its key in the bucket ``deployments``."""
+    tenant: str
+    entry: DeploymentEntry
+    policy: Policy
+    groups: Sequence[Sequence[Candidate]]
+    """Trusted ones, those whose engine asked for time, suspects, ejected ones; none is empty."""
+    until: float
+    """Monotonic seconds at which it has to be worked out again, whatever happens."""
+
+    def choose_from(self, tried: Collection[str]) -> Sequence[Candidate]:
+        """Return those that a policy shall choose from: the best group that has an untried one."""
+        for group in self.groups:
+            left = [one for one in group if one.key not in tried] if tried else group
+            if left:
+                return left
+        return ()
+
+    def keys(self) -> set[str]:
+        """Return the instance keys of all that may serve."""
+        return {one.key for group in self.groups for one in group}
+
+
+class Targets:
+    """The targets of all deployments that were asked for.
+
+    ``changed`` must be called with the bucket key of a deployment whenever its entry, one of its
+    records or what is held against one of its instances has changed.
+    """
+
+    def __init__(self, views: Views, in_flight: InFlight, ejected: Callable[[str], bool]) -> None:
+        self._views, self._in_flight, self._ejected = views, in_flight, ejected
+        self._by_path: dict[str, Target] = {}
+        self.standing = Standing()
+
+    def known(self, path: str, now: float) -> Target | None:
+        """Return the target of a model id; None when it has to be worked out by :meth:`of`."""
+        found = self._by_path.get(path)
+        return found if found is not None and now < found.until else None
+
+    def of(self, path: str, name: str, now: float) -> Target | None:
+        """Return the target of a model id whose bucket key is ``name``; None without an entry."""
+        found = self.known(path, now)
+        if found is not None:
+            return found
+        entry = self._views.deployment(name)
+        if entry is None:
+            return None
+        self._by_path[path] = found = self._target(name, entry, now)
+        return found
+
+    def changed(self, name: str) -> None:
+        """Forget the target of the deployment whose bucket key is ``name``."""
+        self._by_path.pop(names.path(*name.split(".", 1)) if "." in name else name, None)
+
+    def changed_instance(self, key: str) -> None:
+        """Forget the target of the deployment of an instance."""
+        self.changed(key.rpartition(".")[0])
+
+    def _target(self, name: str, entry: DeploymentEntry, now: float) -> Target:
+        ready = usable(name, entry, self._views.records(name), self.standing)
+        groups: dict[int, list[Candidate]] = {}
+        until = math.inf
+        for key, record in ready.items():
+            asked_until = self.standing.refuses(key, now)
+            until = min(until, asked_until or math.inf)
+            rank = self._rank(key, entry, refuses=asked_until > 0)
+            groups.setdefault(rank, []).append(self._in_flight.candidate(key, record))
+        return Target(
+            name=name,
+            tenant=name.partition(".")[0],
+            entry=entry,
+            policy=policy(entry.policy),
+            groups=[groups[rank] for rank in sorted(groups)],
+            until=until,
+        )
+
+    def _rank(self, key: str, entry: DeploymentEntry, *, refuses: bool) -> int:
+        if self._ejected(key):
+            return 3
+        if entry.verdicts[key.rpartition(".")[2]].word == SUSPECT:
+            return 2
+        return int(refuses)
 
 
 def usable(
@@ -76,22 +170,3 @@ def _serves(entry: DeploymentEntry, instance: str, record: Record) -> bool:
         and verdict is not None
         and verdict.word in {SERVE, SUSPECT}
     )
-
-
-def best(
-    entry: DeploymentEntry,
-    ready: Mapping[str, Record],
-    standing: Standing,
-    in_flight: Callable[[str], int],
-    now: float,
-) -> list[Candidate]:
-    """Return those of ``ready`` that a policy shall choose from: the best group that is not empty.
-
-    Trusted ones, then those whose engine asked for time, then the suspects.
-    """
-    groups: dict[int, list[Candidate]] = {}
-    for key, record in ready.items():
-        suspect = entry.verdicts[key.rpartition(".")[2]].word == SUSPECT
-        rank = 2 if suspect else int(standing.refuses(key, now))
-        groups.setdefault(rank, []).append(Candidate(key, record, in_flight(key)))
-    return groups[min(groups)] if groups else []

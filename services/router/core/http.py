@@ -1,11 +1,14 @@
 """What every answer carries, and what a browser may be told: pure, so that any lane can use it."""
 
+import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
 
 from services.router.core.errors import Headers
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_CLOSE = b"connection: close\r\n"
 _ALLOWED = re.compile(
     r"authorization|content-type|accept|x-request-id|x-stainless-[a-z0-9-]+|openai-[a-z]+"
 )
@@ -32,9 +35,21 @@ EVENT_STREAM: Headers = [
 ]
 
 
-def request_id(given: str | None, made: str) -> str:
-    """Return the client's own id if it has the form of one, else the one that was ``made``."""
-    return given if given is not None and REQUEST_ID.fullmatch(given) else made
+class RequestIds:
+    """Makes request ids: ``of_process``, 16 hex digits that only it has, and a number in 16 more."""
+
+    def __init__(self, of_process: str) -> None:
+        self._begin, self._count = f"req-{of_process}", itertools.count(1)
+
+    def __call__(self) -> str:
+        return f"{self._begin}{next(self._count):016x}"
+
+
+def request_id(given: bytes | None, make: Callable[[], str]) -> str:
+    """Return the client's own id if it has the form of one, else one that ``make`` makes."""
+    if given is not None and REQUEST_ID.fullmatch(given):
+        return given.decode("ascii")
+    return make()
 
 
 def is_preflight(method: str, headers: Mapping[str, str]) -> bool:
@@ -81,3 +96,26 @@ def readable(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     for name, value in headers:
         found.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
     return found
+
+
+def lines(headers: Headers) -> bytes:
+    """Return ``headers`` as they stand on the wire."""
+    return b"".join([b"%b: %b\r\n" % pair for pair in headers])
+
+
+EVENT_STREAM_LINES = lines(EVENT_STREAM)
+CORS_LINES = lines(cors())
+
+
+def status_line(status: int) -> bytes:
+    """Return the first line of an answer."""
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:  # an engine may make up its own
+        phrase = ""
+    return f"HTTP/1.1 {status} {phrase}\r\n".encode()
+
+
+def ending(*, origin: bool, close: bool) -> bytes:
+    """Return the lines that depend on who asked and on what becomes of the connection."""
+    return (CORS_LINES if origin else b"") + (_CLOSE if close else b"")

@@ -1,32 +1,21 @@
-"""One admitted request, and what it may ask of time and chance."""
+"""What a request may ask of time and chance."""
 
 from collections.abc import Callable
 
 from msgspec import Struct
 
-from services.router.core.asked import Asked
-from services.router.core.story import Story
-
-
-class Job(Struct, frozen=True, kw_only=True):
-    """One admitted request."""
-
-    asked: Asked
-    body: bytes
-    route: str
-    deployment: str
-    """Its key in the bucket ``deployments``."""
-    key_id: str
-    story: Story
-
 
 class Patience(Struct, frozen=True, kw_only=True):
-    """How long an engine may be silent, in seconds."""
+    """How long the other side may be silent, in seconds."""
 
     first_byte_s: float
-    """Before the first byte of an answer: it may be queued, and a plain answer comes whole."""
+    """An engine before its answer begins: it may be queued, and a plain answer comes whole."""
     between_s: float
-    """Between bytes after it."""
+    """An engine after it."""
+    body_s: float
+    """A client within its request."""
+    client_s: float
+    """A client that reads nothing of its answer."""
 
 
 class Chances(Struct, frozen=True, kw_only=True):

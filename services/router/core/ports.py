@@ -1,7 +1,6 @@
 """What the router's decisions need from outside."""
 
 from collections.abc import ItemsView, Mapping
-from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from msgspec import Struct
@@ -12,47 +11,84 @@ from caravan.contracts.keys import KeyEntry
 from services.router.core.attempts import Failure
 
 
-class AttemptError(Exception):
-    """An attempt that failed; ``failure`` says what that allows."""
-
-    def __init__(self, failure: Failure, why: str, *, retry_after_s: float | None = None) -> None:
-        super().__init__(why)
-        self.retry_after_s = retry_after_s
-        self.failure = failure
-        self.why = why
-
-
-class Call(Struct, frozen=True, kw_only=True):
+class Call(Struct, frozen=True):
     """One request as an engine gets it."""
 
     url: str
     """Of the engine, without a path."""
-    route: str
-    engine_key: str
+    head: bytes
     body: bytes
-    request_id: str
 
 
-class Answer(Protocol):
-    """An engine's answer, head first."""
+class Receiver(Protocol):
+    """Who the body of an engine's answer goes to, from the event loop.
 
-    status: int
-    content_type: str
-    retry_after_s: float | None
-    length: int | None
+    ``came`` any number of times, then ``ended`` or ``broke`` once.
+    """
 
-    async def piece(self, patience_s: float) -> bytes:
-        """Return the next bytes, b"" at the end; AttemptError when it breaks or stalls."""
+    def came(self, data: bytes) -> None:
+        """Take the next bytes of the body, as they stand on the wire."""
+
+    def ended(self) -> None:
+        """The answer is whole."""
+
+    def broke(self, failure: Failure, why: str) -> None:
+        """There is no more of it."""
 
 
-class Engine(Protocol):
+class Asker(Protocol):
+    """Who an engine's answer goes to."""
+
+    def connected(self, link: "Link") -> None:
+        """The request was sent on a connection that had to be opened first."""
+
+    def answered(self, status: int, headers: Mapping[bytes, bytes]) -> Receiver:
+        """Take the head of the answer, names in lower case; return who takes its body."""
+
+    def broke(self, failure: Failure, why: str) -> None:
+        """There is no answer, and will be none."""
+
+    def crashed(self) -> None:
+        """A defect of the router has ended the request; its traceback is logged."""
+
+
+class Link(Protocol):
+    """The connection that serves an asker. For anybody else it is as if it was closed."""
+
+    heard: float
+    """When the engine last sent something, or was sent the request; monotonic seconds."""
+
+    def let_go(self, asker: Asker) -> None:
+        """Need no more of this answer; the connection may be used again."""
+
+    def abort(self, asker: Asker) -> None:
+        """Close at once: an engine notices only that its client is gone."""
+
+    def pause(self) -> None:
+        """Read no more of the answer for now."""
+
+    def resume(self) -> None:
+        """Read on."""
+
+
+class Opening(Protocol):
+    """A connection that is being opened."""
+
+    def cancel(self) -> object:
+        """Give the call up."""
+
+
+class Engines(Protocol):
     """Sends requests to engines."""
 
-    def send(self, call: Call, patience_s: float) -> AbstractAsyncContextManager[Answer]:
-        """Send ``call``; leaving the context early closes the connection at once.
+    def send(self, asker: Asker, call: Call) -> Link | None:
+        """Send ``call`` on a connection that is kept; what comes of it is told to ``asker``.
 
-        AttemptError when no head of an answer comes within ``patience_s``.
+        None when there is none: then it has to be opened.
         """
+
+    def open(self, asker: Asker, call: Call) -> Opening:
+        """Send ``call`` on a new connection; ``asker`` is told of it, or why there is none."""
 
 
 class Views(Protocol):

@@ -65,6 +65,10 @@ class EventStream:
     def complete(self) -> bool:
         return self._finished and self.done
 
+    def go_on(self, *, begun: bool, finished: bool) -> None:
+        """Go on where an event begins, in a stream of which the client has the beginning."""
+        self.begun, self._finished = begun, finished
+
     def feed(self, data: bytes) -> bytes:
         """Return what of the engine's ``data`` goes to the client now."""
         if self.error is not None or self.done:

@@ -13,13 +13,24 @@ def test_retry_after_never_exceeds_what_clients_wait_and_both_forms_agree(second
     assert int(found[b"retry-after-ms"]) <= int(found[b"retry-after"]) * 1000
 
 
-@given(st.one_of(st.none(), st.text(max_size=140)))
+@given(st.one_of(st.none(), st.binary(max_size=140), st.from_regex(rb"[a-z.]{1,130}")))
 def test_a_request_id_is_the_clients_only_if_it_can_stand_in_a_header(given_id):
-    found = http.request_id(given_id, "made")
+    found = http.request_id(given_id, lambda: "made")
 
     assert found.isascii()
     assert 1 <= len(found) <= 128
     assert not set(found) & set(" \r\n\t:/")
+
+
+def test_ids_that_a_process_makes_differ():
+    make = http.RequestIds("a1b2")
+
+    made = {make() for _ in range(1000)}
+
+    assert len(made) == 1000
+    assert all(
+        one.startswith("req-a1b2") and http.REQUEST_ID.fullmatch(one.encode()) for one in made
+    )
 
 
 def test_a_mere_options_is_no_preflight():

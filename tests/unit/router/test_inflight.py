@@ -1,27 +1,28 @@
-import contextlib
-
 from hypothesis import given
 from hypothesis import strategies as st
 
+from caravan.contracts.instances import Record
 from caravan.contracts.reports import InstanceUse
 from services.router.core.inflight import InFlight
 
+RECORD = Record(incarnation="x", term=1, generation=1, state="ready", url="http://e")
 names = st.sampled_from("abc")
 
 
-@given(st.lists(st.tuples(names, names, st.booleans()), max_size=20))
-def test_counts_are_given_back_however_a_request_ends(requests):
-    in_flight = InFlight()
-    for deployment, instance, fails in requests:
-        with (
-            contextlib.suppress(RuntimeError),
-            in_flight.at_deployment(deployment, "k-1"),
-            in_flight.at_instance(instance),
-        ):
-            assert in_flight.of(instance) == 1
-            assert in_flight.deployments()[deployment].running == 1
-            if fails:
-                raise RuntimeError
+@given(st.lists(st.tuples(names, names), max_size=20), st.randoms())
+def test_counts_are_of_what_is_under_way(requests, order):
+    in_flight, ending = InFlight(), list(requests)
+    for n, (deployment, instance) in enumerate(requests):
+        in_flight.enter(deployment, "k-1")
+        in_flight.candidate(instance, RECORD).in_flight += 1
+        assert in_flight.total() == n + 1
+    order.shuffle(ending)
+    for deployment, instance in ending:
+        assert in_flight.deployments()[deployment].running > 0
+        assert in_flight.instances()[instance].in_flight > 0
+        in_flight.leave(deployment)
+        in_flight.candidate(instance, RECORD).in_flight -= 1
+
     assert in_flight.total() == 0
     assert in_flight.instances() == {}
     assert in_flight.deployments() == {}
@@ -30,12 +31,23 @@ def test_counts_are_given_back_however_a_request_ends(requests):
 
 def test_what_was_seen_of_an_instance_lasts_until_it_is_forgotten():
     in_flight = InFlight()
-    in_flight.answered("i", 5.0)
-    in_flight.failed("i", 7.0, "reset")
+    one = in_flight.candidate("i", RECORD)
+    one.last_answer_at, one.last_error_at, one.last_error = 5.0, 7.0, "reset"
 
     assert in_flight.instances() == {
         "i": InstanceUse(last_answer_at=5.0, last_error_at=7.0, last_error="reset")
     }
-    with in_flight.at_instance("i"):
-        in_flight.forget("i")
-        assert in_flight.instances() == {"i": InstanceUse(in_flight=1)}
+    one.in_flight += 1
+    in_flight.forget("i")
+    assert in_flight.instances() == {"i": InstanceUse(in_flight=1)}
+    one.in_flight -= 1
+    assert in_flight.instances() == {}
+    assert in_flight.candidate("i", RECORD) is not one
+
+
+def test_a_refused_request_is_counted_without_being_under_way():
+    in_flight = InFlight()
+    in_flight.refused("d")
+
+    assert in_flight.deployments()["d"].refused == 1
+    assert in_flight.total() == 0

@@ -170,8 +170,9 @@ def test_a_retry_is_counted_by_why_the_attempt_before_it_failed(router):
 def test_in_flight_is_what_is_under_way_by_model_id(router):
     key = ("caravan_router_in_flight", ("deployment", "u-1/demo"))
 
-    with router.in_flight.at_deployment("u-1.demo", "k-1"):
-        assert router.samples()[key] == 1
+    router.in_flight.enter("u-1.demo", "k-1")
+    assert router.samples()[key] == 1
+    router.in_flight.leave("u-1.demo")
     assert key not in router.samples()
 
 
@@ -223,8 +224,8 @@ def test_every_metric_of_ours_stands_in_the_reference_with_its_labels(router):
         pass
     page = REFERENCE.read_text()
 
-    with router.in_flight.at_deployment("u-1.demo", "k-1"):
-        families = router.families()
+    router.in_flight.enter("u-1.demo", "k-1")
+    families = router.families()
     for family in families:
         name = family.name + "_total" * (family.type == "counter")
         assert f"`{name}`" in page

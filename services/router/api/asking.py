@@ -1,0 +1,265 @@
+"""The engine's side of an exchange: which instance is asked, and what becomes of the attempt.
+
+At most one attempt at a time; a new one only while the client has nothing. What a failure allows
+stands in :mod:`services.router.core.attempts`.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from caravan.contracts.errors import Refusal
+from services.router.api.answers import Answer, Answering, answer
+from services.router.api.shared import Shared
+from services.router.core import admission, asked
+from services.router.core.attempts import Attempts, Failure
+from services.router.core.candidates import Target
+from services.router.core.errors import EngineFailedError, HttpRefusal, NotReadyError
+from services.router.core.outliers import is_failure
+from services.router.core.policies import Ask, Candidate
+from services.router.core.ports import Call, Link, Opening
+
+
+class Exchange(Answering, Protocol):
+    """What the engine's side needs of the client's."""
+
+    body: bytes
+    trace: bytes
+    """The header line ``traceparent``, or nothing."""
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer with ``refusal``."""
+
+    def crashed(self) -> None:
+        """A defect has ended it."""
+
+    def waits(self) -> bool:
+        """Tell whether the client reads too slowly for what was written."""
+
+
+class Asking:
+    """Asks instances of one deployment for an answer to one request."""
+
+    __slots__ = (
+        "_answer",
+        "_attempts",
+        "_candidate",
+        "_exchange",
+        "_link",
+        "_opening",
+        "_sent_at",
+        "_shared",
+        "_target",
+    )
+
+    def __init__(self, exchange: Exchange, shared: Shared, target: Target) -> None:
+        self._exchange, self._shared, self._target = exchange, shared, target
+        self._attempts: Attempts | None = None
+        self._candidate: Candidate | None = None
+        self._link: Link | None = None
+        self._opening: Opening | None = None
+        self._answer: Answer | None = None
+
+    # Attempts
+
+    def ask(self) -> None:
+        """Send the request to an instance that has not had it; refuse it if there is none.
+
+        There is no pause between the choice and the count: what the views say is obeyed.
+        """
+        attempts, shared, target = self._attempts, self._shared, self._target
+        choices = target.choose_from(attempts.tried if attempts is not None else ())
+        if not choices:
+            self._exchange.refuse(self._exhausted(None, ""))
+            return
+        if len(choices) == 1:
+            candidate = choices[0]
+        else:
+            candidate = target.policy.choose(Ask(shared.chances.draw()), choices)
+        candidate.in_flight += 1
+        self._candidate = candidate
+        story = self._exchange.story
+        story.attempts += 1
+        story.instance = candidate.instance
+        call = self._call(candidate)
+        self._link = shared.engines.send(self, call)
+        if self._link is None:
+            self._opening = shared.engines.open(self, call)
+        elif self._exchange.waits():
+            self._link.pause()
+
+    def _call(self, candidate: Candidate) -> Call:
+        exchange, record = self._exchange, candidate.record
+        begin = candidate.heads.get(exchange.route)
+        if begin is None:
+            begin = candidate.heads[exchange.route] = _head(candidate, exchange.route)
+        head = b"%bx-request-id: %b\r\n%bcontent-length: %d\r\n\r\n" % (
+            begin,
+            exchange.story.request_id.encode(),
+            exchange.trace,
+            len(exchange.body),
+        )
+        return Call(record.url, head, exchange.body)
+
+    def failed(self, failure: Failure, why: str, *, status: int = 0, wait: bytes = b"") -> None:
+        """Give an attempt up; ask another instance if what happened allows it.
+
+        ``status`` and ``wait`` (``Retry-After``) are the engine's, where it said so itself.
+        """
+        candidate, shared, story = self._candidate, self._shared, self._exchange.story
+        assert candidate is not None
+        self._leave()
+        now = shared.chances.monotonic()
+        self._hold_against(candidate, failure, why, now, status=status, wait=wait)
+        attempts = self._attempts = self._attempts or Attempts(shared.budget)
+        attempts.begin(candidate.key)
+        target = shared.targets.of(story.deployment, self._target.name, now) or self._target
+        self._target = target
+        others = bool(target.choose_from(attempts.tried))
+        if attempts.may_go_on(failure, candidate.key, now, others=others):
+            story.retried = (*story.retried, failure.value)
+            self.ask()
+        else:
+            self._exchange.refuse(self._exhausted(failure, why))
+
+    def _exhausted(self, failure: Failure | None, why: str) -> HttpRefusal:
+        model, target = self._exchange.story.deployment, self._target
+        if failure is None:
+            return admission.no_instance(model, target.entry)
+        self._exchange.story.why = why
+        match failure:
+            case Failure.BROKEN | Failure.STALE:
+                return EngineFailedError(
+                    f"An instance of {model} took the request and failed. Send it again, "
+                    "or a smaller one if it fails again."
+                )
+            case Failure.REFUSED:
+                now = self._shared.chances.monotonic()
+                wait_s = self._shared.targets.standing.wait_s(target.keys(), now)
+                return NotReadyError(
+                    f"Every instance of {model} is full at the moment. Try again later.",
+                    retry_after_s=wait_s or admission.RETRY_SOON_S,
+                )
+            case _:
+                return NotReadyError(
+                    f"No instance of {model} can be reached. Try again later.",
+                    retry_after_s=admission.RETRY_SOON_S,
+                )
+
+    # What the connection to the engine tells
+
+    def connected(self, link: Link) -> None:
+        self._link, self._opening = link, None
+        if self._exchange.waits():
+            link.pause()
+
+    def answered(self, status: int, headers: Mapping[bytes, bytes]) -> Answer:
+        self._answer = answer(self, self._exchange, status, headers)
+        return self._answer
+
+    def broke(self, failure: Failure, why: str) -> None:
+        self._opening = None
+        self.failed(failure, why)
+
+    def crashed(self) -> None:
+        self._exchange.crashed()
+
+    # What the answer tells
+
+    def well(self) -> None:
+        """The engine has answered well; nothing more is needed of it."""
+        candidate, shared = self._candidate, self._shared
+        assert candidate is not None
+        candidate.last_answer_at = shared.chances.now()
+        if shared.outliers.good(candidate.key):
+            shared.targets.changed_instance(candidate.key)
+        link, self._link = self._link, None
+        if link is not None:
+            link.let_go(self)
+
+    def badly(self, why: str, status: int = 0) -> None:
+        """The engine has answered, but broke off or failed with ``status``."""
+        candidate, now = self._candidate, self._shared.chances.monotonic()
+        assert candidate is not None
+        self._hold_against(candidate, Failure.BROKEN, why, now, status=status)
+
+    # What the client and the clock tell
+
+    def look(self, now: float) -> None:
+        """Give up an engine that is silent for too long, unless the client is the slow one."""
+        link, patience = self._link, self._shared.patience
+        if link is None or self._exchange.waits():
+            return
+        begun = self._answer is not None and self._answer.begun
+        patience_s = patience.between_s if begun else patience.first_byte_s
+        if now - link.heard < patience_s:
+            return
+        receiver = self._answer or self
+        link.abort(self)
+        receiver.broke(Failure.BROKEN, f"the engine sent nothing for {patience_s:g} s")
+
+    def pause(self) -> None:
+        """Read no more of the answer: the client does not keep up."""
+        if self._link is not None:
+            self._link.pause()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._link is not None:
+            self._link.resume()
+
+    def over(self) -> None:
+        """Leave nothing counted or open."""
+        self._leave()
+        self._answer = None
+
+    def stop(self) -> None:
+        """End what the client has of a stream as not complete: the router stops."""
+        if self._answer is not None:
+            self._answer.stop()
+
+    # The rest
+
+    def _leave(self) -> None:
+        candidate, self._candidate = self._candidate, None
+        if candidate is not None:
+            candidate.in_flight -= 1
+        link, opening = self._link, self._opening
+        self._link = self._opening = self._answer = None
+        if link is not None:
+            link.abort(self)
+        elif opening is not None:
+            opening.cancel()
+
+    def _hold_against(  # noqa: PLR0913 - what happened, in full
+        self,
+        candidate: Candidate,
+        failure: Failure,
+        why: str,
+        now: float,
+        *,
+        status: int = 0,
+        wait: bytes = b"",
+    ) -> None:
+        shared, targets = self._shared, self._shared.targets
+        candidate.last_error_at, candidate.last_error = shared.chances.now(), why
+        wait_s = asked.seconds(wait)
+        if failure is Failure.UNAUTHORIZED:
+            targets.standing.unauthorized(candidate.key, candidate.record)
+        elif wait_s is not None:
+            targets.standing.refuses_until(candidate.key, now + wait_s)
+        connection = failure is Failure.NEVER_DELIVERED
+        broken = failure is Failure.BROKEN and not status
+        if connection or broken or is_failure(status):
+            shared.outliers.failed(candidate.key, now, connection=connection, why=why)
+        targets.changed_instance(candidate.key)
+
+
+def _head(candidate: Candidate, route: str) -> bytes:
+    """Return what every request to this instance on this route begins with."""
+    record = candidate.record
+    key = f"authorization: Bearer {record.engine_key}\r\n" if record.engine_key else ""
+    host = urlsplit(record.url).netloc
+    return (
+        f"POST {route} HTTP/1.1\r\nhost: {host}\r\n{key}content-type: application/json\r\n"
+    ).encode()

@@ -1,0 +1,402 @@
+"""The fast lane: one client connection, below ASGI.
+
+A subclass of uvicorn's connection that answers ``POST`` on the hot routes itself, with an
+:class:`Exchange` in the place of uvicorn's ``RequestResponseCycle``. Everything else on the same
+connection goes to Litestar, as uvicorn does it: keep-alive and pipelining are the same for both.
+No scope, no list of headers and no task is made for a request on a hot route.
+
+This is the one file that knows uvicorn from the inside. What it needs of it:
+
+======================== ========================================================================
+``HttpToolsProtocol``    ``parser``, ``transport``, ``flow``, ``loop``, ``client``, ``url``,
+                         ``headers``, ``scope``, ``expect_100_continue``, ``cycle``, ``pipeline``,
+                         ``server_state.total_requests``, ``timeout_keep_alive``,
+                         ``timeout_keep_alive_task``
+its callbacks            ``on_message_begin`` sets up a scope, ``on_headers_complete`` makes a cycle
+                         and starts it or appends it to the left of ``pipeline``;
+                         ``on_response_complete`` ends one; ``_start_asgi_task`` starts one
+a cycle                  ``response_complete``, ``keep_alive``, ``disconnected``,
+                         ``message_event.set()``; ``shutdown`` and ``connection_lost`` use them
+``FlowControl``          ``write_paused``, ``pause_reading``, ``resume_reading``
+======================== ========================================================================
+
+``tests/unit/router/test_uvicorn.py`` fails when a release changes any of it.
+"""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+import httptools
+import structlog
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from services.router.api.exchange import Exchange
+from services.router.api.shared import Shared
+from services.router.core import http
+from services.router.core.dialects import DEFAULT, DIALECTS
+from services.router.core.errors import (
+    BadRequestError,
+    HeadersTooLargeError,
+    HttpRefusal,
+    SlowBodyError,
+    headers_of,
+)
+
+UVICORN = "0.54.0"
+"""The release that this was written against."""
+HEAD_LIMIT = 64 * 2**10
+IDLE_S = 30.0
+"""How long a connection may be silent inside a request's head, or before its first one."""
+DISCARD_LIMIT = 64 * 2**20
+"""So much of a body is read on after its request was refused, so that the client can read why."""
+LINGER_S = 2.0
+SWEEPS = 4
+"""How often, at least, the shortest patience is looked after while it lasts."""
+_SLASHES = re.compile(rb"//+")
+log = structlog.get_logger()
+
+
+class _NoEvent:
+    """What uvicorn sets to wake a task; an exchange has none."""
+
+    def set(self) -> None:
+        """Wake nobody."""
+
+
+class HotCycle(Exchange):
+    """An exchange as uvicorn sees it: in the place of its ``RequestResponseCycle``."""
+
+    __slots__ = ("disconnected",)
+
+    message_event = _NoEvent()
+
+    @property
+    def response_complete(self) -> bool:
+        return self.over
+
+    @property
+    def keep_alive(self) -> bool:
+        return self.keep
+
+    @keep_alive.setter
+    def keep_alive(self, keep: bool) -> None:
+        self.keep = keep
+
+
+class Lane:
+    """All client connections of a process, and the clock that they are looked after by."""
+
+    def __init__(self, shared: Shared) -> None:
+        self.shared = shared
+        self.connections: set[ClientConnection] = set()
+
+    def connection(self, *args: Any, **kwargs: Any) -> "ClientConnection":  # noqa: ANN401 - uvicorn's
+        """Make a connection: what uvicorn is given as ``http``."""
+        return ClientConnection(self, *args, **kwargs)
+
+    async def look_after(self) -> None:
+        """Look at every connection about once a second until cancelled."""
+        patience = self.shared.patience
+        shortest_s = min(
+            patience.first_byte_s, patience.between_s, patience.body_s, patience.client_s
+        )
+        while True:
+            await asyncio.sleep(min(1.0, shortest_s / SWEEPS))
+            now = self.shared.chances.monotonic()
+            for connection in list(self.connections):
+                connection.look(now)
+
+    def stop(self) -> None:
+        """End what is under way so that nothing looks complete that is not."""
+        for connection in list(self.connections):
+            connection.stop()
+
+
+class ClientConnection(HttpToolsProtocol):
+    """One connection of a client. Bounds of heads and silence hold for every request on it."""
+
+    def __init__(self, lane: Lane, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's
+        super().__init__(*args, **kwargs)
+        self._lane = lane
+        self._in_head = self._long = False
+        self._head = 0
+        """Bytes of a head that is not whole yet."""
+        self._hot: HotCycle | None = None
+        """The exchange whose request is being read, or was read last."""
+        self._active: HotCycle | None = None
+        """The one that is being answered; of several pipelined requests the first."""
+        self._offer = b""
+        """The method of a request that offers to upgrade; empty where there is no offer."""
+        self._refused = False
+        self._discarded = 0
+        self._heard = lane.shared.chances.monotonic()
+        self._unsent, self._unsent_since = 0, 0.0
+        self.address = ""
+
+    # asyncio
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn
+        super().connection_made(transport)
+        self.address = self.client[0] if self.client else ""
+        self._lane.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lane.connections.discard(self)
+        if self._active is not None:
+            self._active.gone()
+        super().connection_lost(exc)
+        self.pipeline.clear()
+        # They refer to this connection, and it to them.
+        self.cycle = self._hot = self._active = None  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self._heard = self._lane.shared.chances.monotonic()
+        was_in_head, self._long = self._in_head, self._in_head or len(data) > HEAD_LIMIT
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as exc:
+            self._without_upgrade(data[exc.args[0] :])
+        except httptools.HttpParserCallbackError as exc:
+            self._crashed(exc)
+        except httptools.HttpParserError:
+            self._refuse_head()
+        if self._in_head:
+            self._head += len(data) if was_in_head else 0
+            if self._head > HEAD_LIMIT or len(self.url) > HEAD_LIMIT:
+                self._refuse(_head_too_large())
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unsent_since = self._lane.shared.chances.monotonic()
+        self._unsent = self.transport.get_write_buffer_size()
+        if self._active is not None:
+            self._active.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._active is not None:
+            self._active.resume()
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._in_head, self._head, self._discarded = True, 0, 0
+        self._offer = b""
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # what comes after a body, in a trailer, is no header
+            self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        if self._long:
+            self._check_head()
+        method = self.parser.get_method()
+        if self.parser.should_upgrade():
+            self._offer = method
+            return
+        headers = dict(reversed(self.headers))  # the first of several counts
+        route = self._route()
+        if route is None or method != b"POST":
+            self._to_litestar(headers)
+        else:
+            self._to_lane(route, headers)
+
+    def on_body(self, body: bytes) -> None:
+        hot = self._hot
+        if hot is None:
+            super().on_body(body)
+            over = self.cycle.response_complete
+        else:
+            hot.take(body)
+            over = hot.over
+        if over:
+            self._discarded += len(body)
+            if self._discarded > DISCARD_LIMIT:
+                self.transport.close()
+
+    def on_message_complete(self) -> None:
+        if self._offer:
+            return
+        if self._hot is None:
+            super().on_message_complete()
+        else:
+            self._hot.whole()
+
+    # The two ways
+
+    def _route(self) -> str | None:
+        """Return the hot route that is asked for, if it is one."""
+        route = _ROUTES.get(self.url)
+        if route is not None:
+            return route
+        path = _SLASHES.sub(b"/", self.url.partition(b"?")[0]).rstrip(b"/")
+        return _ROUTES.get(path)
+
+    def _to_lane(self, route: str, headers: Mapping[bytes, bytes]) -> None:
+        modern = self.parser.get_http_version() != "1.0"
+        hot = self._hot = HotCycle(
+            self._lane.shared,
+            self,
+            route,
+            DIALECTS[route],
+            headers,
+            keep=modern and self.parser.should_keep_alive(),
+            chunks=modern,
+        )
+        before = self.cycle
+        self.cycle = cast(Any, hot)
+        if before is None or before.response_complete:
+            self._active = hot
+            hot.begin()
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cast(Any, hot), self.app))
+
+    def _to_litestar(self, headers: Mapping[bytes, bytes]) -> None:
+        self._hot = None
+        url, received = self.url, self.headers
+        super().on_message_begin()  # makes the scope
+        self.url = url
+        self.headers.extend(received)
+        self.expect_100_continue = headers.get(b"expect", b"").lower() == b"100-continue"
+        self._in_head = False
+        super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:  # noqa: ANN401 - uvicorn's
+        """Start the next of several pipelined requests, whichever way it goes."""
+        if isinstance(cycle, HotCycle):
+            self._active = cycle
+            cycle.begin()
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    # What an exchange needs
+
+    def waits(self) -> bool:
+        return self.flow.write_paused
+
+    def answered(self, *, keep: bool) -> None:
+        self._active = None
+        if not keep:
+            self.transport.close()
+        self.on_response_complete()
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self._heard = self._lane.shared.chances.monotonic()
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+
+    # The clock
+
+    def look(self, now: float) -> None:
+        """Give up who has been silent for too long."""
+        if self.transport.is_closing():
+            return
+        if self.flow.write_paused and self._reads_nothing(now):
+            self.transport.abort()
+        elif self._active is not None:
+            self._active.look(now)
+        elif self.cycle is not None and not self.cycle.response_complete:
+            return  # Litestar's
+        elif self._in_head and now - self._heard > IDLE_S:
+            self._refuse(SlowBodyError("The request did not come to its end. Send it again."))
+        elif now - self._heard > (IDLE_S if self.cycle is None else self.timeout_keep_alive):
+            self.transport.close()
+
+    def _reads_nothing(self, now: float) -> bool:
+        unsent = self.transport.get_write_buffer_size()
+        if unsent != self._unsent:
+            self._unsent, self._unsent_since = unsent, now
+        return now - self._unsent_since >= self._lane.shared.patience.client_s
+
+    def stop(self) -> None:
+        """The router stops, and does not wait any longer."""
+        if self._active is not None:
+            self._active.stop()
+        self.transport.close()
+
+    # Refusals below any route
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - ours says it better
+        self._refuse_head()
+
+    def _check_head(self) -> None:
+        self._head = len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers)
+        if self._head > HEAD_LIMIT:
+            raise ValueError("the head is too large")  # the parser stops; see _crashed
+
+    def _refuse_head(self) -> None:
+        if self._head > HEAD_LIMIT:
+            self._refuse(_head_too_large())
+        else:
+            self._refuse(BadRequestError("This is no HTTP/1.1 request that can be read."))
+
+    def _crashed(self, exc: Exception) -> None:
+        """A callback of the parser has failed: it stops there, and so does the connection."""
+        if self._head > HEAD_LIMIT:
+            self._refuse(_head_too_large())
+            return
+        log.error("request.crashed", path=self.url[:200].decode("latin-1"), exc_info=exc)
+        if self._active is not None:
+            self._active.keep = False
+            self._active.crashed()
+        else:
+            self.transport.abort()
+
+    def _refuse(self, refusal: HttpRefusal) -> None:
+        """Answer below any route and end the connection, with time for the client to read why."""
+        self._refused = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False  # an answer is under way: nothing may be written into it
+            return
+        request_id = self._lane.shared.new_id()
+        body = DEFAULT.envelope(refusal, request_id)
+        headers = [
+            *headers_of(refusal),
+            *http.common(request_id, 0.0, origin=True),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        self.transport.write(
+            b"%b%b\r\n%b" % (http.status_line(refusal.status), http.lines(headers), body)
+        )
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.close)
+
+    def _without_upgrade(self, rest: bytes) -> None:
+        """Read a request again without its offer to upgrade; ``rest`` is what follows its head.
+
+        Java's client makes one with every request. To the parser, what follows would be another
+        protocol's.
+        """
+        if self._offer == b"CONNECT":
+            self._refuse_head()
+            return
+        names = {b"upgrade", b"http2-settings"}
+        kept = [pair for pair in self.headers if pair[0] not in names]
+        head = b"%b %b HTTP/1.1\r\n%b\r\n" % (self._offer, self.url, http.lines(kept))
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._in_head = False
+        self.data_received(head + rest)
+
+
+def _head_too_large() -> HeadersTooLargeError:
+    return HeadersTooLargeError(f"The request's head is larger than {HEAD_LIMIT} bytes.")
+
+
+_ROUTES = {route.encode(): route for route in DIALECTS}

@@ -1,0 +1,191 @@
+"""An engine's chunked event stream, looked at as it stands on the wire.
+
+Taking a stream apart into chunks and events costs more than everything else that a router does.
+Almost every piece that an engine sends is whole chunks with whole events of which none has to be
+changed, so a :class:`Glance` tells those by a few searches in C and lets them pass as they are.
+For everything else it says so, and :class:`services.router.core.sse.EventStream` decides, event by
+event, from the start of that piece on: it begins where an event and a chunk begin.
+"""
+
+import re
+
+from services.router.core.sse import LONG_EVENT, Usage, usage_in
+
+LARGE = 4096
+"""So much comes at once only from an engine that is faster than the way to it."""
+TAIL = 1024
+"""A large piece is searched wholly for errors and a finish reason, else in its last ``TAIL`` bytes:
+what ends a stream stands at its end.
+"""
+LAST_CHUNK = b"0\r\n\r\n"
+
+_END = b"\n\n\r\n"
+_DONE = b"data: [DONE]\n\n\r\n"
+_ANY_ERROR = b'"error"'
+_ERROR = b'{"error"'
+_SPECIAL = re.compile(
+    rb'"(?:error"|choices"\s*:\s*\[\s*\]|finish_reason"\s*:\s*")|\[DONE\]|:[ ]?\{\s+"error'
+)
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
+_ENDING = re.compile(
+    rb'"finish_reason":[ ]?"[^\r]*\}\n\n\r\n'
+    rb'((?:[0-9a-f]+\r\n(data: \{[^\r\n]*"choices":[ ]?\[\][^\r\n]*\}\n\n)\r\n)?)'
+    rb"e\r\ndata: \[DONE\]\n\n\r\n(?:0\r\n\r\n)?\Z"
+)
+"""The good end of a stream: a finish reason, the usage event (if there is one), the mark."""
+_NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+
+
+class Glance:
+    """Looks at the pieces of one stream of chat or completion events.
+
+    ``look`` returns what goes to the client, b"" while that is not known yet, or None: then the
+    stream has to be taken apart from ``rest`` on, and the glance is used no more.
+    """
+
+    __slots__ = ("_show_usage", "_tail", "begun", "done", "finished", "rest", "usage")
+
+    def __init__(self, *, show_usage: bool) -> None:
+        self._show_usage = show_usage
+        self._tail = b"\0"
+        """How an ordinary event of this stream ends, from its finish reason on, once one came."""
+        self.rest = b""
+        """The part of a piece that waits for what follows it."""
+        self.begun = False
+        """Whether an event with data has passed."""
+        self.finished = False
+        """Whether a finish reason has passed."""
+        self.done = False
+        """Whether the good end has passed; the last chunk is part of what ``look`` returned."""
+        self.usage: Usage | None = None
+
+    def look(self, data: bytes) -> bytes | None:
+        """Look at the next piece."""
+        if (
+            data.endswith(self._tail)
+            and not self.rest
+            and data.count(b"\r") == 2  # one chunk, and no line in it ends with CR LF
+            and data.find(b"\n\n") == len(data) - 4  # one event
+        ):
+            return data  # one more of those that were looked at closely
+        return self._look_closely(data)
+
+    def _look_closely(self, data: bytes) -> bytes | None:
+        if self.rest:
+            data, self.rest = self.rest + data, b""
+        if not data:
+            return data
+        ending = _ENDING.search(data, max(0, len(data) - TAIL))
+        if ending is not None and _plain_before(data, ending.start()):
+            return self._pass_ending(data, ending)
+        whole = self._whole_events(data)
+        if whole is None:
+            self.rest = data
+            return None
+        if not whole:
+            return whole
+        passed = self._pass_small(whole) if len(whole) <= LARGE else self._pass_large(whole)
+        if passed is None:
+            self.rest = data
+        elif whole is not data and not self.done:
+            self.rest = data[len(whole) :]
+        return passed
+
+    def _pass_ending(self, data: bytes, ending: re.Match[bytes]) -> bytes | None:
+        """Pass a piece that ends as nearly every stream ends."""
+        usage = ending[2]
+        if usage is not None:
+            if int(ending[1][: ending[1].index(b"\r")], 16) != len(usage):
+                self.rest = data
+                return None
+            self.usage = usage_in(usage[len(b"data:") :])
+        self.begun = self.finished = self.done = True
+        if usage is not None and self.usage is not None and not self._show_usage:
+            data = data[: ending.start(1)] + data[ending.end(1) :]
+        return data if data.endswith(LAST_CHUNK) else data + LAST_CHUNK
+
+    def _whole_events(self, data: bytes) -> bytes | None:
+        """Return ``data`` up to where a chunk and an event end together; None if nowhere."""
+        if data.endswith(_END):
+            return data
+        if data.endswith(_DONE + LAST_CHUNK):
+            return data[: -len(LAST_CHUNK)]
+        cut = data.rfind(_END) + len(_END)
+        # A small piece that ends elsewhere is how this engine sends; a large one was just cut.
+        if cut < len(_END) or len(data) <= LARGE or len(data) - cut > LONG_EVENT:
+            return None
+        return data[:cut]
+
+    def _pass_small(self, data: bytes) -> bytes | None:
+        if _SPECIAL.search(data) is not None:
+            return self._pass_special(data, 0)
+        self._learn(data)
+        return data if self.begun else None
+
+    def _learn(self, data: bytes) -> None:
+        self.begun = self.begun or b"data:" in data
+        at = data.rfind(b'"finish_reason"')
+        if at >= 0 and data.find(b"\n\n", at) == len(data) - 4:
+            self._tail = data[at:]
+
+    def _pass_large(self, data: bytes) -> bytes | None:
+        if data.rfind(_ERROR) >= 0:
+            return None
+        if not self.finished:
+            spaced = data.find(b'"finish_reason": ', 0, TAIL) >= 0
+            wanted = b'"finish_reason": "' if spaced else b'"finish_reason":"'
+            self.finished = data.rfind(wanted) >= 0
+        return self._pass_special(data, len(data) - TAIL)
+
+    def _pass_special(self, data: bytes, start: int) -> bytes | None:
+        """Pass a piece with the end of a stream in it, if it is a good one."""
+        if data.rfind(_ANY_ERROR, start) >= 0 or data.find(b"data:", 0, LARGE) < 0:
+            return None
+        finished = self.finished or _FINISH.search(data, start) is not None
+        mark = data.rfind(b"[DONE]", start)
+        if mark >= 0 and not (finished and data.endswith(_DONE) and mark == len(data) - 10):
+            return None
+        passed = self._without_usage(data, start)
+        if passed is None:
+            return None
+        self.begun, self.finished, self.done = True, finished, mark >= 0
+        return passed + LAST_CHUNK if self.done else passed
+
+    def _without_usage(self, data: bytes, start: int) -> bytes | None:
+        """Return ``data`` without the usage event, if the client is not to see it."""
+        found = _NO_CHOICES.search(data, start)
+        if found is None:
+            return data
+        event = _event_around(data, found.start())
+        if event is None or _NO_CHOICES.search(data, found.end()) is not None:
+            return None
+        head, begin, end = event
+        if _USAGE.search(data, begin, end) is None:
+            return data
+        self.usage = usage_in(data[begin + len(b"data:") : end]) or self.usage
+        return data if self._show_usage else data[:head] + data[end + 2 :]
+
+
+def _plain_before(data: bytes, end: int) -> bool:
+    """Tell whether nothing before ``end`` has to be looked at by itself."""
+    if end > LARGE:
+        return data.rfind(_ERROR, 0, end) < 0
+    return _SPECIAL.search(data, 0, end) is None
+
+
+def _event_around(data: bytes, at: int) -> tuple[int, int, int] | None:
+    """Return where the chunk around ``at`` begins, and where its payload, one event, does and ends.
+
+    None when the chunk is not exactly one event with one line of data.
+    """
+    begin = data.rfind(b"\r\ndata:", 0, at) + 2
+    if begin < 2:
+        return None
+    head = data.rfind(b"\n", 0, begin - 2) + 1
+    try:
+        end = begin + int(data[head : begin - 2], 16)
+    except ValueError:
+        return None
+    good = data.find(b"\n", begin) == end - 2 and data[end - 2 : end + 2] == _END
+    return (head, begin, end) if good else None

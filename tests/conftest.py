@@ -5,10 +5,15 @@ import contextlib
 import shutil
 
 import pytest
+from hypothesis import settings
 
 from caravan.kit.bus import Bus
 from caravan.testing import nats
 from caravan.testing import nomad_agent as nomad
+
+# A busy machine is no reason to fail: what hangs is ended by the time limit of each test.
+settings.register_profile("caravan", deadline=None)
+settings.load_profile("caravan")
 
 pytest_plugins = ["tests.postgres_server"]
 

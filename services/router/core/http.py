@@ -36,7 +36,7 @@ EVENT_STREAM: Headers = [
 
 
 class RequestIds:
-    """Makes request ids: ``of_process``, 16 hex digits that only it has, and a number in 16 more."""
+    """Makes request ids: 16 hex digits ``of_process``, and a number in 16 more."""
 
     def __init__(self, of_process: str) -> None:
         self._begin, self._count = f"req-{of_process}", itertools.count(1)

@@ -11,14 +11,24 @@ import time
 import openai
 import pytest
 
-from tests.clients.calls import STREAMED, answer, asked, chat, checked, counted, official, text_of
+from tests.clients.calls import (
+    HELLO,
+    STREAMED,
+    answer,
+    asked,
+    chat,
+    checked,
+    counted,
+    official,
+    text_of,
+)
 from tests.integration.router.engine import USAGE, USAGE_EVENT, event, polite, token
 from tests.integration.router.test_streams import ENDS, faulty
 from tests.integration.router.world import CHAT, MODEL, SECRET, eventually, head, until
 
 TOOK = "engine_connection_closed_after_ms"
 LEAVES_S = 2.0
-"""HTTP.md says 0.1 s, which a test on a busy machine cannot; each test records what it took."""
+"""HTTP.md says 0.1 s; a busy machine may take longer, so each test keeps what it took."""
 
 
 def events(*data):
@@ -281,6 +291,34 @@ async def test_fifty_streams_at_once_do_not_mix(world, engine):
 
     for n, text in enumerate(texts):
         assert text == "".join(f"s{n}.{part} " for part in range(20))
+
+
+async def test_the_sdks_helper_puts_a_stream_together(world, engine):
+    """Line "The end", through ``chat.completions.stream``."""
+    await world.serving(engine)
+
+    async with (
+        official(world) as client,
+        client.chat.completions.stream(model=MODEL, messages=HELLO) as stream,
+    ):
+        found = await stream.get_final_completion()
+
+    [choice] = found.choices
+    assert (choice.message.content, choice.finish_reason) == ("hello", "stop")
+
+
+async def test_threads_of_a_program_without_asyncio_share_a_client(world, engine):
+    """Streams, many over one client: the SDK's other one."""
+    await world.serving(engine)
+
+    def ask(client):
+        stream = client.chat.completions.create(model=MODEL, messages=HELLO, stream=True)
+        return "".join(one.choices[0].delta.content for one in stream)
+
+    with openai.OpenAI(base_url=world.base + "/v1", api_key=SECRET, max_retries=0) as client:
+        texts = await asyncio.gather(*(asyncio.to_thread(ask, client) for _ in range(16)))
+
+    assert texts == ["hello"] * 16
 
 
 async def test_a_stream_that_nobody_reads_holds_no_other_up(world, engine):

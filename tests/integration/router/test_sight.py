@@ -131,6 +131,15 @@ async def answered(world, url):
     return sum(found)
 
 
+async def test_requests_go_on_and_the_end_comes_while_a_receiver_takes_nothing(world, process):
+    async with Receiver(silent=True) as receiver:
+        child = await process(ROUTER_OTLP_ENDPOINT=receiver.url, ROUTER_LOG_FORM="json")
+        await serves(world)
+        for _ in range(20):
+            assert (await world.asked(body()))[0] == 200
+        await ended(child)
+
+
 @pytest.mark.parametrize("count", ["1", "2"])
 @pytest.mark.parametrize(
     ("name", "value"), [("ROUTER_OTLP_ENDPOINT", "here"), ("ROUTER_TRACE_RATIO", "2")]

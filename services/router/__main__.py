@@ -1,9 +1,17 @@
 """``python -m services.router``: the data path, in one process or, by a parent, in several."""
 
 import asyncio
+import os
+import sys
 
-from caravan.kit import run
-from services.router.settings import Settings
+# What libraries take along when it is installed and a router has no use for, 12 MB in each of its
+# processes: nats-py's websockets, structlog's coloured tracebacks. None means "not installed".
+sys.modules["rich"] = None  # type: ignore[assignment]
+if not os.environ.get("ROUTER_NATS_URL", "").startswith("ws"):
+    sys.modules["aiohttp"] = None  # type: ignore[assignment]
+
+from caravan.kit import run  # noqa: E402 - see above
+from services.router.settings import Settings  # noqa: E402
 
 
 async def serve(settings: Settings, stopping: asyncio.Event) -> None:

@@ -8,12 +8,16 @@ import pytest
 
 from tests.integration.router.world import body, serves
 
-RSS_LIMIT_MB = 80
+RSS_LIMIT_MB = 70
 
 
 def rss_mb(pid):
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+
+
+def maps(pid):
+    return Path(f"/proc/{pid}/maps").read_text()
 
 
 async def test_it_serves_within_its_memory_and_ends_when_it_is_told_to(world, process):
@@ -25,6 +29,15 @@ async def test_it_serves_within_its_memory_and_ends_when_it_is_told_to(world, pr
     assert rss_mb(child.pid) < RSS_LIMIT_MB
     child.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(child.wait(), 60) == 0
+
+
+async def test_it_loads_no_library_that_it_does_not_use(world, process):
+    child = await process()
+    await serves(world)
+
+    loaded = maps(child.pid)
+    assert "/uvloop/" in loaded
+    assert "/aiohttp/" not in loaded
 
 
 async def test_after_a_kill_another_one_goes_on(world, process):

@@ -140,6 +140,25 @@ async def test_while_one_is_away_the_other_serves_until_the_parent_has_replaced_
     assert alive(other)
 
 
+async def test_one_that_cannot_start_is_tried_ever_more_seldom_until_it_can(several, admin):
+    """Its admin port is another program's meanwhile."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", admin + 1))
+        router = await several()
+        killed = router.life(1)
+        os.kill(killed.pid, signal.SIGKILL)
+        await until(lambda: not alive(killed))
+        other.listen()
+
+        await until(lambda: len(router.events("router.process_died")) >= 4)
+        deaths = router.events("router.process_died")[:4]
+        assert [death["exit"] for death in deaths] == [-signal.SIGKILL, 3, 3, 3]
+        assert [death["again_in_s"] for death in deaths] == [0.5, 1.0, 2.0, 4.0]
+        assert (await router.ask())[0] == 200
+    await eventually(router.ready)
+
+
 async def test_streams_under_way_come_to_their_end_when_the_parent_is_told_to_end(several, engine):
     go = asyncio.Event()
     engine.script = held(go)

@@ -1,10 +1,10 @@
 """What the router's hot path costs, feature by feature: ``python -m benchmarks.router_costs``.
 
 Runs requests through the router's own parts in one process, without sockets (``router/track.py``),
-and prints three tables in Markdown for docs/: the whole path, what it costs less when one feature
-is taken out, and single pieces by themselves. All in microseconds of CPU, the best of several
-rounds in which all variants took turns: whatever else a machine does only ever adds to it. What
-the kernel, the event loop and the sockets take comes on top; ``make bench-router`` has all of it.
+and prints three tables in Markdown for docs/, all in microseconds of CPU: the whole path (the least
+of several rounds), what it costs less when one feature is taken out (the median of rounds in which
+both are measured side by side), and single pieces by themselves. What the kernel, the event loop
+and the sockets take comes on top; ``make bench-router`` has all of it.
 
 A piece by itself costs less than the same piece in the path: alone, it stays in the processor's
 nearest caches. Believe the ablation.
@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import gc
 import io
+import statistics
 import sys
 import tempfile
 import time
@@ -54,6 +55,7 @@ PARENT = b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\
 PLAIN = Exchanged("plain", track.request(), track.plain())
 PACED = Exchanged("64 pieces", track.request(stream=True), track.paced())
 AT_ONCE = Exchanged("one piece", track.request(stream=True), track.at_once())
+KINDS = (PLAIN, PACED, AT_ONCE)
 WHOLE = {
     "plain answer": PLAIN,
     "64-chunk stream, a chunk a piece": PACED,
@@ -174,45 +176,44 @@ def features() -> list[Feature]:
 
 
 def whole(track_: Track) -> dict[str, float]:
-    """Return the microseconds of each kind of request."""
-    kinds = list(WHOLE.values())
-    return dict(zip(WHOLE, _best([(track_, one, Feature("")) for one in kinds]), strict=True))
+    """Return the microseconds of each kind of request: the least of several rounds."""
+    least = dict.fromkeys(WHOLE, float("inf"))
+    for one in WHOLE.values():
+        track_.check(one)
+    for _ in range(ROUNDS):
+        for name, one in WHOLE.items():
+            least[name] = min(least[name], _once(track_, one))
+    return least
 
 
 def by_ablation(shared: Shared) -> list[Row]:
-    """Return what each feature costs: all less all but it."""
-    kinds = (PLAIN, PACED, AT_ONCE)
-    variants = [Feature(""), *features()]
-    tracks = [Track(variant.without(shared)) for variant in variants]
-    runs = [
-        (track_, one, variant)
-        for one in kinds
-        for track_, variant in zip(tracks, variants, strict=True)
-    ]
-    best = iter(_best(runs))
-    columns = [[next(best) for _ in variants] for _ in kinds]
+    """Return what each feature costs: all less all but it, side by side in every round."""
+    everything = Track(shared)
     return [
-        Row(variant.what, *(column[0] - column[at] for column in columns))
-        for at, variant in enumerate(variants)
-        if at
+        Row(
+            feature.what,
+            *(_saved(everything, Track(feature.without(shared)), feature, one) for one in KINDS),
+        )
+        for feature in features()
     ]
 
 
-def _best(runs: Sequence[tuple[Track, Exchanged, Feature]]) -> list[float]:
-    """Return the least microseconds that a request took in each of ``runs``, which take turns."""
-    times = []
-    for track_, one, feature in runs:
-        with feature.out():
-            track_.check(one)
-            track_.run(one, WARM)
-            times.append(max(5, int(ROUND_S / max(track_.run(one, WARM), 1e-7))))
-    least = [float("inf")] * len(runs)
+def _saved(everything: Track, without: Track, feature: Feature, one: Exchanged) -> float:
+    """Return the median of what ``one`` costs less without ``feature``, in microseconds."""
+    with feature.out():
+        without.check(one)
+    saved = []
     for _ in range(ROUNDS):
-        for at, (track_, one, feature) in enumerate(runs):
-            with feature.out():
-                track_.run(one, WARM)
-                least[at] = min(least[at], track_.run(one, times[at]) * 1e6)
-    return least
+        with feature.out():
+            less = _once(without, one)
+        saved.append(_once(everything, one) - less)
+    return statistics.median(saved)
+
+
+def _once(track_: Track, one: Exchanged) -> float:
+    """Return the microseconds per request of one measurement."""
+    warm = track_.run(one, WARM)
+    return track_.run(one, max(5, int(ROUND_S / max(warm, 1e-7)))) * 1e6
 
 
 class _Nothing:

@@ -47,13 +47,17 @@ class Verdict(Struct, frozen=True):
     theirs: float
 
     @property
-    def ratio(self) -> float:
-        return self.ours / self.theirs if self.theirs else float("inf")
+    def ratio(self) -> float | None:
+        """None where the peer's figure is nothing: the machine was too busy to tell."""
+        return self.ours / self.theirs if self.theirs > 0 else None
 
     @property
     def met(self) -> bool:
-        wanted = self.target.factor
-        return self.ratio >= wanted if self.target.at_least else self.ratio <= wanted
+        """Whether the target is known to be met."""
+        wanted, ratio = self.target.factor, self.ratio
+        if ratio is None:
+            return False
+        return ratio >= wanted if self.target.at_least else ratio <= wanted
 
 
 def _at_most(case: str, figure: str, peer: str, factor: float) -> Target:
@@ -208,10 +212,10 @@ def _target(verdict: Verdict) -> str:
     target = verdict.target
     what = f"{target.peer}, {target.case} {_WORDS[target.figure]}"
     sign = ">=" if target.at_least else "<="
-    word = "met" if verdict.met else "MISSED"
+    word = "met" if verdict.met else "unclear" if verdict.ratio is None else "MISSED"
     return (
         f"  {what:33}{_number(verdict.ours):>9}{_number(verdict.theirs):>9}"
-        f"{verdict.ratio:8.3f}  {sign} {target.factor:<6.3g}{word}"
+        f"{_number(verdict.ratio):>8}  {sign} {target.factor:<6.3g}{word}"
     )
 
 

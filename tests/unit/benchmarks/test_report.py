@@ -80,6 +80,20 @@ def test_a_router_that_meets_its_targets_keeps_them_unless_it_is_too_large():
     assert not report.kept(report.figures([peer, fat]))
 
 
+def test_a_ratio_to_a_peer_that_was_faster_than_no_router_at_all_says_nothing():
+    found = report.figures(
+        [
+            sample("direct", "C200", ttft_ms_p50=2.0, ttft_ms_p99=9.0),
+            sample("nginx", "C200", cpu_s=1.0, ttft_ms_p50=1.0, ttft_ms_p99=8.0),
+            sample("ours", "C200", cpu_s=1.0, ttft_ms_p50=0.5, ttft_ms_p99=7.0),
+        ]
+    )
+
+    unclear = {v.target.figure for v in report.verdicts(found) if v.ratio is None}
+    assert unclear == {"ttft_added_ms_p50", "ttft_added_ms_p99"}
+    assert not report.kept(found)
+
+
 def test_the_tables_name_what_is_missed():
     samples = [sample("sglang-ca", cpu_s=1.0, rps=100), sample("ours", cpu_s=0.6, rps=200)]
 

@@ -32,6 +32,17 @@ def test_what_a_process_needs_for_its_first_requests_is_no_leak():
     assert finding(readings).flat
 
 
+def test_memory_may_grow_until_every_kind_of_load_has_come_twice():
+    readings = [Reading(n, min(50.0 + n / 100, 55.0)) for n in range(0, 1001, 10)]
+
+    assert finding(readings, 500).flat
+    assert not finding(readings).flat
+
+
+def test_a_run_that_never_gets_warm_is_judged_by_all_of_it():
+    assert not finding(grown(10, 1_000_000), 900_000).flat
+
+
 def test_within_a_turn_requests_come_evenly_and_between_turns_none_are_read():
     turns = [Turn(0.0, 10.0, 100, 0), Turn(11.0, 12.0, 50, 0)]
 

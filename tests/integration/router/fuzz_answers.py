@@ -31,6 +31,9 @@ class Told(Struct, frozen=True):
     whole: bool
     """Whether nothing is missing, as far as anyone can tell."""
 
+    def __repr__(self):
+        return f"<{self.wire[:3000]!r} … {len(self.wire)} bytes, in {self.cuts}, {self.end}>"
+
     @property
     def script(self):
         return Script(cut(self.wire, *self.cuts), self.end)
@@ -140,7 +143,9 @@ def streams(draw):
 
 # The wire.
 
-surpluses = st.just(b"")
+surpluses = st.sampled_from(
+    [b""] * 9 + [b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nsmuggled", b"x", b"\r\n"]
+)
 """What an engine may write behind its answer."""
 
 
@@ -325,6 +330,7 @@ NONSENSE = [
     b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nContent-Type: a\0b\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nContent-Type: a\r b\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/\xff\xfe\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nContent-Type: a\r\n b\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nX: " + b"a" * 200_000 + b"\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/1.1 200 OK\nContent-Length: 2\n\n{}",

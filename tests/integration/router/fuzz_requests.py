@@ -36,8 +36,13 @@ class Asked(Struct, frozen=True):
     origin: bool = False
     stays: bool = True
     """Whether the client wants to go on with the connection."""
+    expects: bool = False
+    """Whether it says that it waits before it sends its body: who refuses it may close then."""
     old: bool = False
     """HTTP/1.0, whose clients know no chunks."""
+
+    def __repr__(self):
+        return f"<{self.statuses} {self.head!r} {self.framed[:200]!r} … {len(self.framed)} bytes>"
 
     @property
     def wire(self):
@@ -232,7 +237,7 @@ request_ids = st.one_of(
 )
 
 
-trailers = st.sampled_from(["", "", "X-Sum: 1\r\n"])
+trailers = st.sampled_from(["", "", "X-Sum: 1\r\n", f"Authorization: Bearer {SECRET}\r\n"])
 """What follows a chunked body adds nothing to the head."""
 
 
@@ -266,7 +271,7 @@ def encoded(draw, body, statuses):
         case "identity":
             return body, b"identity", statuses
         case "br":
-            return body, b"br", one_of(415)
+            return body, b"br", one_of(415, 413) if len(body) > BODY_LIMIT else one_of(415)
         case "bad":
             return b"\x1f\x8b" + body[:BODY_LIMIT], b"gzip", one_of(400, 413)
         case "two":
@@ -339,6 +344,7 @@ def framed(draw, method, path, lines, sent, body, statuses):  # noqa: PLR0917
         request_id=given if given is not None and REQUEST_ID.fullmatch(given) else "",
         origin=origin,
         stays=stays,
+        expects=(b"Expect", b"100-continue") in lines,
         old=version == "1.0",
     )
 

@@ -25,6 +25,9 @@ class Script(Struct, frozen=True):
     pieces: list[bytes]
     end: str = KEEP
 
+    def __repr__(self):
+        return f"<{b'|'.join(self.pieces)[:3000]!r}, {self.end}>"
+
 
 class Got(Struct, frozen=True):
     """One request as the engine got it."""

@@ -1,5 +1,6 @@
 """Strategies for what engines answer, and a slow model of what a client may see of it."""
 
+import itertools
 import json
 import re
 
@@ -26,6 +27,8 @@ class Told(Struct, frozen=True):
     wire: bytes
     cuts: tuple[list[int], int]
     end: str
+    surplus: bool
+    """Whether more follows than the answer."""
     headed: bool
     """Whether the head is within ``wire``."""
     whole: bool
@@ -69,10 +72,25 @@ def chunk(text, finish, *, chat=True, **more):
     return {"id": "c-1", "choices": [{"index": 0, **content, "finish_reason": finish}], **more}
 
 
-tokens = st.builds(chunk, texts, st.none(), chat=st.booleans()) | st.builds(
-    lambda text: chunk(text, None, usage=USAGE, error=None), texts
+PROBABLE = [{"token": f"t{n}", "logprob": -0.5, "bytes": [1, 2, 3]} for n in range(60)]
+
+
+def probable(text, finish, count):
+    """A chunk with what was probable instead, which stands before its finish reason."""
+    choice = {"index": 0, "delta": {"content": text}, "logprobs": {"content": PROBABLE[:count]}}
+    return {"id": "c-1", "choices": [choice | {"finish_reason": finish}]}
+
+
+tokens = st.one_of(
+    st.builds(chunk, texts, st.none(), chat=st.booleans()),
+    st.builds(lambda text: chunk(text, None, usage=USAGE, error=None), texts),
+    st.builds(probable, texts, st.none(), st.integers(0, 60)),
 )
-finishes = st.builds(chunk, texts, reasons, chat=st.booleans())
+finishes = st.one_of(
+    st.builds(chunk, texts, reasons, chat=st.booleans()),
+    st.builds(probable, texts, reasons, st.integers(0, 60)),
+    st.builds(lambda text: chunk(text, "stop", details=PROBABLE[:30]), texts),
+)
 usages = st.sampled_from(
     [
         {"id": "c-1", "choices": [], "usage": USAGE},
@@ -92,60 +110,68 @@ errors = st.sampled_from(
 
 
 @st.composite
-def events(draw, values):
-    """An event with one of ``values`` as data."""
-    raw = json.dumps(draw(values), **draw(forms))
-    eol = draw(st.sampled_from(["\n", "\n", "\r\n"]))
-    return f"data:{draw(st.sampled_from([' ', ' ', '']))}{raw}{eol}{eol}".encode()
+def events(draw, values, form):
+    """An event with one of ``values`` as data, as an engine writes it that writes ``form``."""
+    raw = json.dumps(draw(values), **form)
+    eol = draw(st.sampled_from(["\n"] * 5 + ["\r\n"]))
+    return f"data:{draw(st.sampled_from([' '] * 5 + ['']))}{raw}{eol}{eol}".encode()
 
 
 @st.composite
-def asides(draw):
-    """What is no token: comments, names, several lines of data, long lines."""
+def asides(draw, form):
+    """What is no token: comments, names, several lines of data, long lines, empty lines."""
     eol = draw(st.sampled_from(["\n", "\r\n"]))
-    kind = draw(st.integers(0, 12))
+    kind = draw(st.integers(0, 14))
     text = draw(texts).replace("\n", " ").replace("\r", " ")
+    if kind == 7:
+        return f"data: {json.dumps(chunk(text, None), **form)}\n\n\r\n".encode()
     lines = {
-        0: [f": {text}"],
+        0: [f": {text.replace(chr(34), '')}"],
         1: [":"],
         2: ["event: x", "id: 7", 'data: {"a":1}'],
         3: ['data: {"a":', "data: 1}"],
         4: ["retry: 10"],
         5: [": x", 'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":null}]}'],
         6: [f'data: {{"long":"{"x" * draw(st.sampled_from([65_500, 65_536, 66_000, 200_000]))}"}}'],
-    }.get(kind, [f"data: {json.dumps(chunk(text, None))}"])
+    }.get(kind, [f"data: {json.dumps(chunk(text, None), **form)}"])
     return (eol.join(lines) + eol + eol).encode()
 
 
-DONE = st.sampled_from([b"data: [DONE]\n\n", b"data:[DONE]\n\n", b"data: [DONE]\r\n\r\n"])
-ends = st.one_of(
-    st.tuples(events(finishes), events(usages), DONE),
-    st.tuples(events(finishes), events(usages), DONE),
-    st.tuples(events(finishes), DONE),
-    st.tuples(events(finishes), DONE, events(tokens), DONE),
-    st.tuples(events(finishes), events(usages)),
-    st.tuples(events(finishes)),
-    st.tuples(DONE),
-    st.tuples(),
-    st.tuples(events(errors)),
-    st.tuples(events(errors), DONE),
-    st.tuples(events(finishes), events(errors), DONE),
-    st.tuples(events(usages), DONE),
-)
+DONE = st.sampled_from([b"data: [DONE]\n\n"] * 4 + [b"data:[DONE]\n\n", b"data: [DONE]\r\n\r\n"])
+
+
+def ends(form):
+    """Return how a stream ends, well or not."""
+    token, finish = events(tokens, form), events(finishes, form)
+    usage, error = events(usages, form), events(errors, form)
+    return st.one_of(
+        st.tuples(finish, usage, DONE),
+        st.tuples(finish, usage, DONE),
+        st.tuples(finish, DONE),
+        st.tuples(finish, token, DONE),
+        st.tuples(finish, usage),
+        st.tuples(finish),
+        st.tuples(DONE),
+        st.tuples(),
+        st.tuples(error),
+        st.tuples(error, DONE),
+        st.tuples(finish, error, DONE),
+        st.tuples(usage, DONE),
+    )
 
 
 @st.composite
 def streams(draw):
     """Return the payload of an event stream."""
-    body = draw(st.lists(st.one_of(events(tokens), events(tokens), asides()), max_size=6))
-    return b"".join([*body, *draw(ends)])
+    form = draw(forms)
+    token = events(tokens, form)
+    body = draw(st.lists(st.one_of(token, token, asides(form)), max_size=8))
+    return b"".join([*body, *draw(ends(form))])
 
 
 # The wire.
 
-surpluses = st.sampled_from(
-    [b""] * 9 + [b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nsmuggled", b"x", b"\r\n"]
-)
+surpluses = st.just(b"")
 """What an engine may write behind its answer."""
 
 
@@ -195,6 +221,8 @@ def framed(draw, payload):
         return kind, [f"{draw(any_case('content-length'))}: {len(payload)}"], [(payload, True)]
     if kind == "close":
         return kind, ["Connection: close"], [(payload, True)]
+    if draw(st.booleans()):
+        return kind, ["Transfer-Encoding: chunked"], draw(aligned(payload))
     parts = []
     for piece in cut(payload, *draw(cuts)) if payload else []:
         size = draw(st.sampled_from(["{:x}", "{:X}", "{:05x}"])).format(len(piece))
@@ -203,6 +231,24 @@ def framed(draw, payload):
     trailer = draw(st.sampled_from(["", "", "X-Sum: 1\r\n"]))
     parts.append((f"0\r\n{trailer}\r\n".encode(), False))
     return kind, [f"{draw(any_case('transfer-encoding'))}: chunked"], parts
+
+
+@st.composite
+def aligned(draw, payload):
+    """Return chunks of one or a few whole events each, as engines write them."""
+    found, rest = split(payload)
+    parts, chunk_now = [], b""
+    for event in [*found, rest] if rest else found:
+        chunk_now += event
+        if b'"usage"' in event or b'"finish' in event or draw(st.booleans()):
+            parts += _chunk(chunk_now)
+            chunk_now = b""
+    parts += _chunk(chunk_now) if chunk_now else []
+    return [*parts, (b"0\r\n\r\n", False)]
+
+
+def _chunk(data):
+    return [(b"%x\r\n" % len(data), False), (data, True), (b"\r\n", False)]
 
 
 @st.composite
@@ -219,14 +265,17 @@ def told(draw, status, content_type, payload):
     wire = top + b"".join(part for part, _ in parts)
     ended = kind == "close" or version == "1.0"
     at, end = draw(breaks(len(wire), ended=ended))
+    ends_of_parts = list(itertools.accumulate((len(p) for p, _ in parts), initial=len(top)))[::3]
+    whole_chunks = st.lists(st.sampled_from(ends_of_parts), max_size=30).map(lambda at: (at, 0))
     surplus = b"" if ended or at < len(wire) else draw(surpluses)
     return Told(
         status=status,
         content_type=content_type,
         payload=_within(parts, at - len(top)),
         wire=wire[:at] + surplus,
-        cuts=draw(cuts),
+        cuts=draw(cuts | whole_chunks | st.just((ends_of_parts, 0))),
         end=end,
+        surplus=bool(surplus),
         headed=at >= len(top),
         whole=end != RESET and at >= len(top) and (at == len(wire) or kind == "close"),
     )
@@ -317,7 +366,6 @@ NONSENSE = [
     b"HTTP/1.1 99 X\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/1.1 1000 X\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/2 200 OK\r\nContent-Length: 0\r\n\r\n",
-    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nabc",
     b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
     b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n" + CHUNKED + b"\r\n3\r\nabc\r\n0\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nab",

@@ -125,6 +125,9 @@ def as_modelled(seen, answer, *, show_usage):
     if not seen.begun:
         refused(answer, 503 if seen.refused in fuzz.FULL else seen.refused or 502)
         return
+    if answer.status == 502 and b"data:" not in seen.out and not seen.complete:
+        refused(answer, 502)  # nothing of the model's has passed yet: not even a status
+        return
     event("complete" if seen.complete else "failed")
     assert (answer.status, answer.whole, answer.framing) == (200, True, "chunked")
     assert answer.headers["content-type"] == "text/event-stream"
@@ -151,8 +154,10 @@ def as_modelled(seen, answer, *, show_usage):
 def judged(told, answer, *, show_usage):
     """Check ``answer`` against what the engine has told."""
     dressed(answer)
-    if not told.headed:
+    if not told.headed or (told.surplus and answer.status == 502):
         refused(answer, 502)
+    elif told.surplus and told.is_stream and FAILED.search(answer.body):
+        return  # who writes behind the end of its answer has failed
     elif told.status >= 400:
         right = 503 if told.status in fuzz.FULL else told.status
         refused(answer, *([right] if told.whole else [right, 502]))

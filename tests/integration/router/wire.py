@@ -12,7 +12,7 @@ STATUS = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) [ -~]*")
 HEADER = re.compile(
     rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*((?:[\x21-\x7e](?:[ \t\x21-\x7e]*[\x21-\x7e])?)?)"
 )
-CHUNK = re.compile(rb"[0-9a-fA-F]+")
+CHUNK = re.compile(rb"([0-9a-fA-F]+)(?:;[\x20-\x7e]*)?")
 BODILESS = frozenset({204, 304})
 
 
@@ -144,9 +144,10 @@ class Client:
     async def _chunks(self, answer):
         body = bytearray()
         while (line := await self._until(b"\r\n")) is not None:
-            if not CHUNK.fullmatch(line[:-2]):
+            found = CHUNK.fullmatch(line[:-2])
+            if found is None:
                 raise MalformedError(f"chunk size {line!r}")
-            size = int(line, 16)
+            size = int(found[1], 16)
             data = await self._exactly(size + 2)
             if data is None:
                 body += (await self.rest())[:size]

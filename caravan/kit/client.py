@@ -16,7 +16,13 @@ class LastingClient(Client):
 
     async def close(self) -> None:
         """Close the connection, if there ever was an attempt to make one."""
-        if self._flush_queue is not None:
+        if self._flush_queue is None:
+            return
+        try:
+            await super().close()
+        except OSError:  # the server went in the same moment: what was unsent has nowhere to go
+            self._pending, self._pending_data_size = [], 0
+            self._status = Client.DISCONNECTED
             await super().close()
 
     async def _process_err(self, err_msg: str) -> None:

@@ -34,7 +34,7 @@ from services.router.core.attempts import RetryBudget
 from services.router.core.candidates import Targets
 from services.router.core.http import RequestIds
 from services.router.core.inflight import InFlight
-from services.router.core.job import Chances, Patience
+from services.router.core.job import Chances, Clock, Patience
 from services.router.core.loudness import Loudness
 from services.router.core.outliers import Outliers
 from services.router.loops.probe import Probes
@@ -44,6 +44,7 @@ from services.router.settings import Settings
 KEEP_ALIVE_S = 75
 """Longer than clients and proxies keep idle connections, so that they close them, not we."""
 ADMIN_GRACE_S = 1.0
+STATUS_GRACE_S = 2.0
 GC_THRESHOLDS = (50_000, 20, 20)
 """A request makes few cycles; Python's own thresholds look through everything far too often."""
 log = structlog.get_logger()
@@ -90,6 +91,7 @@ def assemble(settings: Settings, bus: Bus, engines: Engines, tracer: Tracer | No
         engines=engines,
         patience=_patience(settings),
         chances=chances,
+        clock=engines.clock,
         telling=telling,
         new_id=RequestIds(uuid.uuid4().hex[:16]),
         body_limit=settings.body_limit_bytes,
@@ -145,7 +147,8 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
         seed=settings.nats_seed,
         inbox_prefix=settings.nats_inbox_prefix,
     )
-    engines = Engines(connect_timeout_s=settings.connect_timeout_s, now=time.monotonic)
+    clock = Clock(time.monotonic())
+    engines = Engines(connect_timeout_s=settings.connect_timeout_s, clock=clock)
     traced = tracing(settings.otlp_endpoint, ratio=settings.trace_ratio, run=run)
     async with bus, traced as tracer, engines:
         parts = assemble(settings, bus, engines, tracer)
@@ -208,6 +211,8 @@ async def _open(
         async with asyncio.TaskGroup() as group:
             asking = group.create_task(_answer_status(bus, reporter, url, stopping))
             await stopping.wait()
+            # It looks at ``stopping`` itself; cancelled at once, nats-py may wait for 10 s.
+            await asyncio.wait({asking}, timeout=STATUS_GRACE_S)
             asking.cancel()
         parts.door.taking = False
         log.info("router.leaving")

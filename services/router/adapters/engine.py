@@ -6,7 +6,6 @@ as it comes. A task is made only to open a connection.
 
 import asyncio
 import socket
-from collections.abc import Callable
 from typing import Self
 from urllib.parse import SplitResult, urlsplit
 
@@ -14,7 +13,8 @@ import httptools
 import structlog
 
 from services.router.core.attempts import Failure
-from services.router.core.ports import Asker, Call, Receiver
+from services.router.core.job import Clock
+from services.router.core.ports import Asker, Receiver
 
 KEEP_ALIVE_S = 3.5
 """With a sweep's delay less than SGLang's 5 s, so that an idle connection is ours to close."""
@@ -36,24 +36,8 @@ _BLANK = b"\r\n\r\n"
 class EngineConnection(asyncio.Protocol):
     """One connection to an engine; ``asker`` is who it serves now, None while it is idle."""
 
-    __slots__ = (
-        "_asker",
-        "_complete",
-        "_engines",
-        "_headers",
-        "_keep",
-        "_parser",
-        "_part",
-        "_receiver",
-        "_surplus",
-        "_transport",
-        "_uses",
-        "heard",
-        "idle",
-    )
-
     def __init__(self, engines: "Engines", idle: "list[EngineConnection]") -> None:
-        self._engines = engines
+        self._engines, self._clock = engines, engines.clock
         self.idle = idle
         """Where it waits for its next request."""
         self._transport: asyncio.Transport = None  # type: ignore[assignment] # set when connected
@@ -62,25 +46,25 @@ class EngineConnection(asyncio.Protocol):
         self._part = b""
         self._complete = self._keep = self._surplus = False
         """``_surplus``: something came after the answer, which nobody may take for the next one."""
-        self._uses = 0
+        self._uses = self._status = 0
         self._asker: Asker | None = None
         self._receiver: Receiver | None = None
         self.heard = 0.0
-        """When something last came or went, in monotonic seconds."""
+        """When something last came or went, in monotonic seconds of the coarse clock."""
 
     # What an asker may do
 
-    def send(self, asker: Asker, call: Call) -> None:
+    def send(self, asker: Asker, head: bytes, body: bytes) -> None:
         """Send a request whose answer goes to ``asker``."""
-        self._asker, self._receiver = asker, None
-        self._complete = self._surplus = False
-        self._headers, self._part = {}, b""
+        self._asker = asker
+        self._complete = False
+        self._headers = {}
         self._uses += 1
-        self.heard = self._engines.now()
-        if len(call.body) < ONE_WRITE:
-            self._transport.write(call.head + call.body)
+        self.heard = self._clock.now
+        if len(body) < ONE_WRITE:
+            self._transport.write(head + body)
         else:
-            self._transport.writelines((call.head, call.body))
+            self._transport.writelines((head, body))
 
     def let_go(self, asker: Asker) -> None:
         """Need no more of this answer; the connection is kept if the engine ends it soon."""
@@ -124,32 +108,30 @@ class EngineConnection(asyncio.Protocol):
         self._engines.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        self.heard = self._engines.now()
-        asker = self._asker
+        self.heard = self._clock.now
+        asker, receiver = self._asker, self._receiver
         try:
-            self._take(data)
+            self._feed(data)
+            if receiver is not None:
+                receiver.came(data)
+            elif asker is not None:
+                receiver = self._give(asker, data)
+            if self._complete:
+                self._completed(asker, receiver)
+            elif asker is None and self not in self._engines.ending:
+                self.close()  # nobody asked for this
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
+            self._break(f"the engine's answer is no HTTP ({type(exc).__name__})")
         except Exception as exc:  # noqa: BLE001 - logged; a client must not wait for nothing
             self._crashed(asker, exc)
 
-    def _take(self, data: bytes) -> None:
+    def _feed(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as exc:
-            self._break(f"the engine's answer is no HTTP ({type(exc).__name__})")
-            return
-        receiver = self._receiver
-        if receiver is not None:
-            receiver.came(data)
-        elif self._asker is None:
-            self._came_unasked()
-            return
-        else:
-            receiver = self._give(self._asker, data)
-        if self._complete and self._asker is not None:
-            self._asker = self._receiver = None
-            self._keep_or_close()
-            if receiver is not None:
-                receiver.ended()
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            if not self._complete:
+                raise
+            self._surplus = True  # behind a whole answer; it is not ours
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._engines.connections.discard(self)
@@ -176,16 +158,17 @@ class EngineConnection(asyncio.Protocol):
             self._surplus = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.lower()] = value
-
-    def on_headers_complete(self) -> None:
-        if self._parser.get_status_code() < 200:
-            self._headers = {}
+        if not self._surplus:
+            self._headers[name.lower()] = value
 
     def on_message_complete(self) -> None:
-        if self._parser.get_status_code() >= 200:
-            self._complete = True
-            self._keep = self._parser.should_keep_alive()  # later it would always be no
+        if self._complete:
+            return
+        if self._parser.get_status_code() < 200:  # an interim answer: 100 Continue
+            self._headers = {}
+            return
+        self._complete, self._status = True, self._parser.get_status_code()
+        self._keep = self._parser.should_keep_alive()  # later it would always be no
 
     # The rest
 
@@ -207,7 +190,8 @@ class EngineConnection(asyncio.Protocol):
             self._part = data
             return None
         self._part = b""
-        receiver = self._receiver = asker.answered(self._parser.get_status_code(), self._headers)
+        status = self._status if self._complete else self._parser.get_status_code()
+        receiver = self._receiver = asker.answered(status, self._headers)
         if len(data) > end and self._asker is asker:
             receiver.came(data[end:])
         return receiver
@@ -225,13 +209,19 @@ class EngineConnection(asyncio.Protocol):
         if asker is not None:
             (receiver or asker).broke(Failure.BROKEN, why)
 
-    def _came_unasked(self) -> None:
-        """Read on to the end of an answer that nobody needs any more; anything else is odd."""
-        if self not in self._engines.ending:
-            self.close()
-        elif self._complete:
+    def _completed(self, asker: Asker | None, receiver: Receiver | None) -> None:
+        """The answer is whole; tell who still waits for it."""
+        if asker is None:
+            waited = self in self._engines.ending
             self._engines.ending.discard(self)
+            if waited:
+                self._keep_or_close()
+            else:
+                self.close()  # idle, and something came
+        elif self._asker is asker and receiver is not None:
+            self._asker = self._receiver = None
             self._keep_or_close()
+            receiver.ended()
 
     def _keep_or_close(self) -> None:
         if self._keep and not self._surplus and not self._transport.is_closing():
@@ -243,12 +233,12 @@ class EngineConnection(asyncio.Protocol):
 class Engines:
     """Connections to all engines of this process.
 
-    ``async with`` opens and closes it. ``now`` returns monotonic seconds; it may be coarse.
+    ``async with`` opens and closes it.
     """
 
-    def __init__(self, *, connect_timeout_s: float, now: Callable[[], float]) -> None:
+    def __init__(self, *, connect_timeout_s: float, clock: Clock) -> None:
         self._connect_timeout_s = connect_timeout_s
-        self.now = now
+        self.clock = clock
         self._idle: dict[str, list[EngineConnection]] = {}
         self._opening: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None
@@ -269,32 +259,32 @@ class Engines:
             connection.close()
         await asyncio.sleep(0)  # transports close in the loop's next turn
 
-    def send(self, asker: Asker, call: Call) -> EngineConnection | None:
-        """Send ``call`` on a connection that is kept; None when there is none."""
-        idle = self._idle.get(call.url)
+    def send(self, asker: Asker, url: str, head: bytes, body: bytes) -> EngineConnection | None:
+        """Send a request on a connection that is kept; None when there is none."""
+        idle = self._idle.get(url)
         while idle:
             connection = idle.pop()
             if not connection.closing():
-                connection.send(asker, call)
+                connection.send(asker, head, body)
                 return connection
         return None
 
-    def open(self, asker: Asker, call: Call) -> asyncio.Task[None]:
-        """Send ``call`` on a new connection, unless the task that does it is cancelled."""
-        task = asyncio.create_task(self._open(asker, call), name="engine connection")
+    def open(self, asker: Asker, url: str, head: bytes, body: bytes) -> asyncio.Task[None]:
+        """Send a request on a new connection, unless the task that does it is cancelled."""
+        task = asyncio.create_task(self._open(asker, url, head, body), name="engine connection")
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
         return task
 
-    async def _open(self, asker: Asker, call: Call) -> None:
-        idle = self._idle.setdefault(call.url, [])
+    async def _open(self, asker: Asker, url: str, head: bytes, body: bytes) -> None:
+        idle = self._idle.setdefault(url, [])
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                connection = await self._connect(urlsplit(call.url), idle)
+                connection = await self._connect(urlsplit(url), idle)
         except (OSError, TimeoutError, ValueError) as exc:
             asker.broke(Failure.NEVER_DELIVERED, f"no connection ({type(exc).__name__})")
             return
-        connection.send(asker, call)
+        connection.send(asker, head, body)
         asker.connected(connection)
 
     async def _connect(self, url: SplitResult, idle: list[EngineConnection]) -> EngineConnection:
@@ -311,7 +301,7 @@ class Engines:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
-            now = self.now()
+            now = self.clock.now
             for idle in self._idle.values():
                 while idle and idle[0].heard < now - KEEP_ALIVE_S:
                     idle.pop(0).close()

@@ -4,7 +4,7 @@ One object per attempt, made when the head of the answer is known. It gets the b
 on the wire, tells the client's side what to write, and the engine's side what to think of it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from caravan.contracts.errors import Refusal
 from services.router.core import engine_errors, http
 from services.router.core.attempts import Failure
 from services.router.core.dialects import CHAT, COMPLETIONS, Dialect, Stream, broken_off
-from services.router.core.glance import LAST_CHUNK, Glance
+from services.router.core.glance import CHUNK_HEAD, LAST_CHUNK, NO_TAIL, Glance
 from services.router.core.outliers import is_failure
 from services.router.core.ports import Receiver
 from services.router.core.sse import EventStream
@@ -42,6 +42,10 @@ class Answering(Protocol):
     show_usage: bool
     chunks: bool
     """Whether the client understands chunks; HTTP/1.0 does not."""
+    sent: int
+    """Bytes of the answer's body."""
+    write: Callable[[bytes], object]
+    """Writes to the client; what is written is to be counted in ``sent``."""
 
     def start(self, own: bytes, body: bytes) -> None:
         """Write the head of a good answer, with ``own`` header lines, and what follows it."""
@@ -75,9 +79,8 @@ class Attempt(Protocol):
 class Answer(Receiver, Protocol):
     """What becomes of one answer."""
 
-    @property
-    def begun(self) -> bool:
-        """Whether something of the body has come."""
+    begun: bool
+    """Whether something of the body has come."""
 
     def stop(self) -> None:
         """End what the client has of it as not complete: the router itself stops."""
@@ -172,28 +175,22 @@ class Refused:
 class Plain:
     """One JSON object, or whatever else is no stream of events."""
 
-    __slots__ = (
-        "_attempt",
-        "_dechunked",
-        "_exchange",
-        "_headers",
-        "_kept",
-        "_left",
-        "_size",
-        "_started",
-        "begun",
-    )
+    begun = False
+    _started = False
+    _size = 0
+    _dechunked: Dechunked | None = None
+    _left = _ENDLESS
 
     def __init__(
         self, attempt: Attempt, exchange: Answering, headers: Mapping[bytes, bytes]
     ) -> None:
         self._attempt, self._exchange, self._headers = attempt, exchange, headers
-        self._dechunked = Dechunked(headers) if b"transfer-encoding" in headers else None
         self._kept: list[bytes] = []
-        self._size, self._started = 0, False
         length = headers.get(b"content-length")
-        self._left = int(length) if length else _ENDLESS
-        self.begun = False
+        if length is not None:
+            self._left = int(length)
+        elif b"transfer-encoding" in headers:
+            self._dechunked = Dechunked(headers)
 
     def came(self, data: bytes) -> None:
         self.begun = True
@@ -269,47 +266,42 @@ class Events:
     It never goes back: what a client has ends with an event and a chunk in either way.
     """
 
-    __slots__ = (
-        "_attempt",
-        "_dechunked",
-        "_exchange",
-        "_glance",
-        "_headers",
-        "_held",
-        "_over",
-        "_started",
-        "_stream",
-    )
+    begun = False
+    """Whether the client has something of it."""
+    _over = False
+    _glance: Glance | None = None
+    _held = b""
+    """What came before the model's first event, e.g. comments: the status waits for that."""
+    _stream: Stream
+    _dechunked: Dechunked
 
     def __init__(
         self, attempt: Attempt, exchange: Answering, headers: Mapping[bytes, bytes]
     ) -> None:
         self._attempt, self._exchange, self._headers = attempt, exchange, headers
-        self._started = self._over = False
-        self._held = b""
-        """What came before the model's first event, e.g. comments: the status waits for that."""
-        self._glance: Glance | None = None
-        self._stream: Stream
-        self._dechunked: Dechunked
-        chunked = headers.get(b"transfer-encoding", b"") == b"chunked"
+        self._tail = NO_TAIL
+        self._write = exchange.write
+        chunked = headers.get(b"transfer-encoding") == b"chunked"
         if chunked and exchange.chunks and exchange.route in _GLANCED:
             self._glance = Glance(show_usage=exchange.show_usage)
         else:
             self._take_apart()
 
-    @property
-    def begun(self) -> bool:
-        """Whether the client has something of it."""
-        return self._started
-
     def came(self, data: bytes) -> None:
-        if self._over:
-            return
+        # An end as of those that were looked at, and one line between a chunk's head and its end.
+        if data.endswith(self._tail) and data.find(b"\n", CHUNK_HEAD) == len(data) - 4:
+            self._exchange.sent += len(data)
+            self._write(data)
+        elif not self._over:
+            self._look(data)
+
+    def _look(self, data: bytes) -> None:
         glance = self._glance
         if glance is None:
             self._came_apart(data)
             return
         out = glance.look(data)
+        self._tail = glance.tail
         if out is None:
             self._take_apart(glance)
             self._came_apart(glance.rest)
@@ -322,23 +314,23 @@ class Events:
     def ended(self) -> None:
         if self._over:
             return
-        if self._started:
+        if self.begun:
             self._break_off(EARLY)
         else:
-            self._over = True
+            self._over, self._tail = True, NO_TAIL
             self._attempt.failed(Failure.BROKEN, "the engine's stream ended before it began")
 
     def broke(self, failure: Failure, why: str) -> None:
         if self._over:
             return
-        if self._started:
+        if self.begun:
             self._break_off(why)
         else:
-            self._over = True
+            self._over, self._tail = True, NO_TAIL
             self._attempt.failed(failure, why)
 
     def stop(self) -> None:
-        if self._started and not self._over:
+        if self.begun and not self._over:
             self._tell_broken_off(STOPPED)
 
     def _take_apart(self, glance: Glance | None = None) -> None:
@@ -347,7 +339,7 @@ class Events:
         self._dechunked = Dechunked(self._headers)
         if glance is not None:
             assert isinstance(self._stream, EventStream)
-            self._glance = None
+            self._glance, self._tail = None, NO_TAIL
             self._stream.go_on(begun=glance.begun, finished=glance.finished)
             self._stream.usage = glance.usage
 
@@ -379,10 +371,10 @@ class Events:
             self._break_off(EARLY)
 
     def _pass(self, data: bytes) -> None:
-        if self._started:
+        if self.begun:
             self._exchange.pass_on(data)
         else:
-            self._started = True
+            self.begun = True
             own = http.EVENT_STREAM_LINES + _CHUNKED * self._exchange.chunks
             self._exchange.start(own, data)
 
@@ -395,7 +387,7 @@ class Events:
 
     def _refused(self, said: engine_errors.Said) -> None:
         """SGLang refuses streams with status 200 and an error event."""
-        self._over = True
+        self._over, self._tail = True, NO_TAIL
         status = said.status or HTTPStatus.INTERNAL_SERVER_ERROR
         why = f"the engine refused the stream with {status}"
         if status in FULL:
@@ -407,7 +399,7 @@ class Events:
         self._exchange.refuse(refusal)
 
     def _end_well(self) -> None:
-        self._over = True
+        self._over, self._tail = True, NO_TAIL
         self._attempt.well()
         self._exchange.finish(COMPLETE)
 
@@ -421,7 +413,7 @@ class Events:
         if self._glance is None:
             seen, rest = self._stream.seen, self._stream.frame_end()
         last = rest + broken_off(exchange.dialect, exchange.story.request_id, seen)
-        self._over = True
+        self._over, self._tail = True, NO_TAIL
         self._pass(self._framed(last))
         self._last_chunk()
         exchange.finish(TRUNCATED, why)

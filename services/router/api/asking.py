@@ -17,7 +17,7 @@ from services.router.core.candidates import Target
 from services.router.core.errors import EngineFailedError, HttpRefusal, NotReadyError
 from services.router.core.outliers import is_failure
 from services.router.core.policies import Ask, Candidate
-from services.router.core.ports import Call, Link, Opening
+from services.router.core.ports import Link, Opening
 
 
 class Exchange(Answering, Protocol):
@@ -40,25 +40,14 @@ class Exchange(Answering, Protocol):
 class Asking:
     """Asks instances of one deployment for an answer to one request."""
 
-    __slots__ = (
-        "_answer",
-        "_attempts",
-        "_candidate",
-        "_exchange",
-        "_link",
-        "_opening",
-        "_sent_at",
-        "_shared",
-        "_target",
-    )
+    _attempts: Attempts | None = None
+    _candidate: Candidate | None = None
+    _link: Link | None = None
+    _opening: Opening | None = None
+    _answer: Answer | None = None
 
     def __init__(self, exchange: Exchange, shared: Shared, target: Target) -> None:
         self._exchange, self._shared, self._target = exchange, shared, target
-        self._attempts: Attempts | None = None
-        self._candidate: Candidate | None = None
-        self._link: Link | None = None
-        self._opening: Opening | None = None
-        self._answer: Answer | None = None
 
     # Attempts
 
@@ -67,39 +56,37 @@ class Asking:
 
         There is no pause between the choice and the count: what the views say is obeyed.
         """
-        attempts, shared, target = self._attempts, self._shared, self._target
-        choices = target.choose_from(attempts.tried if attempts is not None else ())
-        if not choices:
-            self._exchange.refuse(self._exhausted(None, ""))
-            return
-        if len(choices) == 1:
+        shared, exchange = self._shared, self._exchange
+        choices = self._target.choose_from(self._attempts.tried if self._attempts else ())
+        if len(choices) > 1:
+            candidate = self._target.policy.choose(Ask(shared.chances.draw()), choices)
+        elif choices:
             candidate = choices[0]
         else:
-            candidate = target.policy.choose(Ask(shared.chances.draw()), choices)
+            exchange.refuse(self._exhausted(None, ""))
+            return
         candidate.in_flight += 1
         self._candidate = candidate
-        story = self._exchange.story
-        story.attempts += 1
-        story.instance = candidate.instance
-        call = self._call(candidate)
-        self._link = shared.engines.send(self, call)
-        if self._link is None:
-            self._opening = shared.engines.open(self, call)
-        elif self._exchange.waits():
-            self._link.pause()
+        exchange.story.attempts += 1
+        exchange.story.instance = candidate.instance
+        url, head = candidate.record.url, self._head(candidate)
+        link = self._link = shared.engines.send(self, url, head, exchange.body)
+        if link is None:
+            self._opening = shared.engines.open(self, url, head, exchange.body)
+        elif exchange.waits():
+            link.pause()
 
-    def _call(self, candidate: Candidate) -> Call:
-        exchange, record = self._exchange, candidate.record
+    def _head(self, candidate: Candidate) -> bytes:
+        exchange = self._exchange
         begin = candidate.heads.get(exchange.route)
         if begin is None:
-            begin = candidate.heads[exchange.route] = _head(candidate, exchange.route)
-        head = b"%bx-request-id: %b\r\n%bcontent-length: %d\r\n\r\n" % (
+            begin = candidate.heads[exchange.route] = _begin(candidate, exchange.route)
+        return b"%bx-request-id: %b\r\n%bcontent-length: %d\r\n\r\n" % (
             begin,
             exchange.story.request_id.encode(),
             exchange.trace,
             len(exchange.body),
         )
-        return Call(record.url, head, exchange.body)
 
     def failed(self, failure: Failure, why: str, *, status: int = 0, wait: bytes = b"") -> None:
         """Give an attempt up; ask another instance if what happened allows it.
@@ -251,11 +238,17 @@ class Asking:
         connection = failure is Failure.NEVER_DELIVERED
         broken = failure is Failure.BROKEN and not status
         if connection or broken or is_failure(status):
-            shared.outliers.failed(candidate.key, now, connection=connection, why=why)
+            shared.outliers.failed(
+                candidate.key,
+                now,
+                connection=connection,
+                why=why,
+                life=candidate.record.incarnation,
+            )
         targets.changed_instance(candidate.key)
 
 
-def _head(candidate: Candidate, route: str) -> bytes:
+def _begin(candidate: Candidate, route: str) -> bytes:
     """Return what every request to this instance on this route begins with."""
     record = candidate.record
     key = f"authorization: Bearer {record.engine_key}\r\n" if record.engine_key else ""

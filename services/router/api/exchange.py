@@ -18,7 +18,7 @@ place where a request ends: counts are given back there, and its story is told.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 import structlog
@@ -26,12 +26,13 @@ import structlog
 from caravan.contracts.errors import Refusal
 from caravan.contracts.keys import KeyEntry
 from services.router.api.asking import Asking
+from services.router.api.head import Head
 from services.router.api.shared import Shared
 from services.router.core import admission, asked, http
 from services.router.core.candidates import Target
-from services.router.core.dialects import Dialect
 from services.router.core.errors import InternalError, SlowBodyError, headers_of
-from services.router.core.story import CANCELLED, FAILED, REFUSED, Story, why
+from services.router.core.inflight import Load
+from services.router.core.story import CANCELLED, COMPLETE, FAILED, REFUSED, Story, why
 
 READING, LOOKING, ASKING, ANSWERING, OVER = range(5)
 ONE_WRITE = 64 * 2**10
@@ -41,122 +42,120 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 
+class Flow(Protocol):
+    """What is known of a client's reading."""
+
+    @property
+    def write_paused(self) -> bool:
+        """Whether it reads too slowly for what was written."""
+
+
 class Client(Protocol):
     """The connection that a request came on."""
 
     transport: asyncio.Transport
     address: str
 
-    def waits(self) -> bool:
-        """Tell whether the client reads too slowly for what was written."""
+    @property
+    def flow(self) -> Flow: ...
 
     def answered(self, *, keep: bool) -> None:
         """The answer is written; ``keep``: the connection carries another request."""
 
 
+class _NoEvent:
+    """What uvicorn sets to wake a task; an exchange has none."""
+
+    def set(self) -> None:
+        """Wake nobody."""
+
+
 class Exchange:
-    """See the states above. ``begin``, ``take`` and ``whole`` feed it its request."""
+    """See the states above. ``begin``, ``take`` and ``whole`` feed it its request.
 
-    __slots__ = (
-        "_asking",
-        "_begun",
-        "_client",
-        "_collect",
-        "_heard",
-        "_key",
-        "_looking",
-        "_pieces",
-        "_sent",
-        "_shared",
-        "_size",
-        "_target",
-        "_whole",
-        "body",
-        "chunks",
-        "dialect",
-        "headers",
-        "keep",
-        "route",
-        "show_usage",
-        "state",
-        "story",
-        "trace",
-    )
+    ``response_complete``, ``keep_alive``, ``disconnected`` and ``message_event`` are what uvicorn
+    expects of a request that its connection works on; see the lane.
+    """
 
-    def __init__(  # noqa: PLR0913 - what a head says
-        self,
-        shared: Shared,
-        client: Client,
-        route: str,
-        dialect: Dialect,
-        headers: Mapping[bytes, bytes],
-        *,
-        keep: bool,
-        chunks: bool,
-    ) -> None:
-        self._shared, self._client = shared, client
-        self.route, self.dialect, self.headers = route, dialect, headers
-        self.keep, self.chunks = keep, chunks
-        self.state = READING
-        self.show_usage = self._begun = self._whole = False
-        self.body = self.trace = b""
+    response_complete = False
+    """Whether it is OVER."""
+    disconnected = False
+    message_event = _NoEvent()
+
+    state = READING
+    body = b""
+    """The whole body, expanded, while an instance may still be asked for an answer."""
+    trace = b""
+    """The header line ``traceparent``, or nothing."""
+    show_usage = False
+    sent = 0
+    """Bytes of the answer's body."""
+    story: Story
+    _begun = _continued = _whole = False
+    _size = 0
+    _collect: asked.Plain | asked.Gzipped | None = None
+    _key: KeyEntry | None = None
+    _load: Load | None = None
+    _asking: Asking | None = None
+    _looking: asyncio.Task[None] | None = None
+
+    def __init__(self, shared: Shared, client: Client, head: Head, length: int | None) -> None:
+        """Take a request with ``head``; its body has ``length`` bytes, if that is known."""
+        self._shared, self._client, self.head, self._length = shared, client, head, length
+        self.route, self.dialect, self.chunks = head.route, head.dialect, head.chunks
+        self.keep_alive = head.keep_alive
+        self.write: Callable[[bytes], object] = client.transport.write
         self._pieces: list[bytes] = []
-        self._collect: asked.Plain | asked.Gzipped | None = None
-        self._size = self._sent = 0
-        self._heard = 0.0
-        self._key: KeyEntry | None = None
-        self._target: Target | None = None
-        self._asking: Asking | None = None
-        self._looking: asyncio.Task[None] | None = None
-        self.story: Story
 
     # The request
 
     def begin(self) -> None:
         """Look at the head. The body follows, unless this request had to wait for its turn."""
-        headers = self.headers
+        head, shared = self.head, self._shared
         self._begun = True
-        given = headers.get(b"x-request-id")
-        self._heard = began = self._shared.chances.monotonic()
-        self.story = Story(
-            request_id=http.request_id(given, self._shared.new_id),
+        story = self.story = Story(
+            request_id=head.request_id or shared.new_id(),
             method="POST",
-            path=self.route,
-            route=self.route,
+            path=head.route,
+            route=head.route,
             client=self._client.address,
-            began=began,
-            origin=b"origin" in headers,
+            began=shared.chances.monotonic(),
+            origin=head.origin,
         )
-        self._try(self._check_head)
-        if self._pieces:
-            self._try(self._measure)
+        try:
+            key = self._key = shared.gate.known_key(head.secret, head.digest, head.dialect.no_key)
+            if key is None:
+                gate, address = shared.gate, self._client.address
+                self._look(lambda: gate.asked_key(head.digest, address), self._got_key)
+            else:
+                story.key = key.id
+            if self._length is None or self._length > shared.body_limit or head.special:
+                self._check_head()
+            if self._pieces:
+                self._measure()
+        except Refusal as refusal:
+            self.refuse(refusal)
         if self._whole:
             self.whole()
 
     def _check_head(self) -> None:
-        headers, gate, limit = self.headers, self._shared.gate, self._shared.body_limit
-        secret = self.dialect.key(headers)
-        self._key = gate.known_key(secret, self.dialect.no_key)
-        if self._key is None:
-            self._look(lambda: gate.asked_key(secret or "", self._client.address), self._got_key)
-        else:
-            self.story.key = self._key.id
-        length = headers.get(b"content-length")
-        if length is not None:
-            asked.declared_length(length, limit)
-        encoding = headers.get(b"content-encoding")
-        if encoding is not None:
-            self._collect = asked.collector(encoding.decode("latin-1"), limit)
+        headers, limit = self.head.headers, self._shared.body_limit
+        if self._length is None:
+            self._collect = asked.Plain(limit)
+        elif self._length > limit:
+            raise asked.too_large(limit)
+        if b"content-encoding" in headers:
+            encoding = headers[b"content-encoding"].decode("latin-1")
+            self._collect = asked.collector(encoding, limit)
         if headers.get(b"expect", b"").lower() == b"100-continue":
-            self._client.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._continued = True
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def take(self, data: bytes) -> None:
         """Take a piece of the body; it is dropped where the request is refused already."""
         if self.state == READING:
-            self._heard = self._shared.chances.monotonic()
             self._pieces.append(data)
-            self._size += len(data)
-            if self._begun and (self._collect is not None or self._size > self._shared.body_limit):
+            if self._collect is not None and self._begun:
                 self._try(self._measure)
 
     def _measure(self) -> None:
@@ -165,31 +164,38 @@ class Exchange:
             for piece in self._pieces:
                 self._collect.feed(piece)
             self._pieces.clear()
-        elif self._size > self._shared.body_limit:
-            raise asked.too_large(self._shared.body_limit)
 
     def whole(self) -> None:
         """The body has come to its end."""
         self._whole = True
         if self._begun and self._key is not None and self.state == READING:
-            self._try(self._read_body)
+            try:
+                self._read_body(self._key)
+            except Refusal as refusal:
+                self.refuse(refusal)
 
-    def _read_body(self) -> None:
-        pieces, key, story = self._pieces, self._key, self.story
+    def _read_body(self, key: KeyEntry) -> None:
+        pieces, story, shared = self._pieces, self.story, self._shared
         if self._collect is not None:
             body = self._collect.end()
+            self._collect = None
         else:
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self.state, self.body, self._pieces, self._collect = LOOKING, body, [], None
-        wanted = asked.read(body)
-        story.bytes_in, story.stream = len(body), wanted.stream
-        self.show_usage = wanted.show_usage
-        assert key is not None
-        target = self._shared.targets.known(wanted.model, story.began)
-        if target is not None and target.tenant == key.tenant and not key.scopes:
-            self._found(target, wanted.model)
+        self.state, self.body, self._pieces = LOOKING, body, []
+        model, wanted = asked.read(body)
+        story.bytes_in = len(body)
+        if wanted.stream:
+            story.stream, self.show_usage = True, wanted.shows_usage()
+        target = shared.targets.by_path.get(model)
+        if (
+            target is not None
+            and target.tenant == key.tenant
+            and not key.scopes
+            and target.until > story.began
+        ):
+            self._found(target, model)
         else:
-            self._find(wanted.model, key)
+            self._find(model, key)
 
     def _find(self, model: str, key: KeyEntry) -> None:
         """Find the deployment that was not asked for lately, or by a key of this kind."""
@@ -212,15 +218,18 @@ class Exchange:
     def _found(self, target: Target, model: str) -> None:
         shared, story, key = self._shared, self.story, self._key
         assert key is not None
-        admission.check_there(model, target.entry)
+        if self.route not in target.fits:
+            admission.check_there(model, target.entry)
+            admission.check_route(model, self.route, target.entry)
         story.deployment = model
-        admission.check_route(model, self.route, target.entry)
-        given = self.headers.get(b"traceparent", b"")
-        if given or shared.telling.tracing:
-            self._trace(given)
-        shared.budget.request(story.began)
-        shared.in_flight.enter(target.name, key.id)
-        self._target, self.state = target, ASKING
+        head = self.head
+        if shared.telling.tracing or head.special:
+            self._trace(head.headers.get(b"traceparent", b""))
+        shared.budget.requests += 1
+        shared.in_flight.uses[key.id] += 1
+        self._load = target.load
+        target.load.running += 1
+        self.state = ASKING
         self._asking = Asking(self, shared, target)
         self._asking.ask()
 
@@ -230,7 +239,11 @@ class Exchange:
         if telling.tracing:
             given = telling.traceparent(given)
             story.trace = given.decode("latin-1")
-        self.trace = b"traceparent: %b\r\n" % given
+        if given:
+            self.trace = b"traceparent: %b\r\n" % given
+        state = self.head.headers.get(b"tracestate")
+        if given and state is not None:
+            self.trace += b"tracestate: %b\r\n" % state
 
     # What the views lack
 
@@ -258,7 +271,7 @@ class Exchange:
     def _got_key(self, key: KeyEntry) -> None:
         self._key, self.story.key = key, key.id
         if self._whole and self.state == READING:
-            self._read_body()
+            self._read_body(key)
 
     def _try(self, step: Callable[[], None]) -> None:
         try:
@@ -268,13 +281,8 @@ class Exchange:
 
     # The answer
 
-    @property
-    def over(self) -> bool:
-        """Whether the request has ended."""
-        return self.state == OVER
-
     def waits(self) -> bool:
-        return self._client.waits()
+        return self._client.flow.write_paused
 
     def start(self, own: bytes, body: bytes) -> None:
         story, now = self.story, self._shared.chances.monotonic()
@@ -289,25 +297,27 @@ class Exchange:
             own,
             self._ending(),
         )
-        self._sent = len(body)
+        self.sent = len(body)
         if len(body) < ONE_WRITE:
-            self._client.transport.write(head + body)
+            self.write(head + body)
         else:
             self._client.transport.writelines((head, body))
 
     def _ending(self) -> bytes:
         """Return the header lines that depend on who asked, and on what becomes of them."""
-        ending = http.ending(origin=self.story.origin, close=not self.keep)
-        named = self.dialect.headers(self.story.request_id)
-        return ending + http.lines(named) if named else ending
+        head = self.head
+        named = head.dialect.headers(self.story.request_id)
+        if self.keep_alive is head.keep_alive and not named:
+            return head.ending
+        return http.ending(origin=head.origin, close=not self.keep_alive) + http.lines(named)
 
     def pass_on(self, data: bytes) -> None:
-        self._sent += len(data)
-        self._client.transport.write(data)
+        self.sent += len(data)
+        self.write(data)
 
     def finish(self, outcome: str, reason: str = "") -> None:
         self._over(outcome, reason)
-        self._client.answered(keep=self.keep)
+        self._client.answered(keep=self.keep_alive)
 
     def cut(self, outcome: str, reason: str) -> None:
         self._over(outcome, reason)
@@ -318,10 +328,11 @@ class Exchange:
         if self.state >= ANSWERING:
             return
         story, now = self.story, self._shared.chances.monotonic()
-        if self._target is not None:
-            self._shared.in_flight.refused(self._target.name)
-        if isinstance(refusal, SlowBodyError) or (not self._whole and b"expect" in self.headers):
-            self.keep = False  # whether the rest of the body still comes is not known
+        if self._load is not None:
+            self._load.refused += 1
+        unsure = not self._whole and not self._continued and b"expect" in self.head.headers
+        if unsure or isinstance(refusal, SlowBodyError):
+            self.keep_alive = False  # whether the rest of the body still comes is not known
         body = self.dialect.envelope(refusal, story.request_id)
         self._client.transport.write(
             b"%b%bx-request-id: %b\r\nopenai-processing-ms: %d\r\n%bcontent-length: %d\r\n\r\n%b"
@@ -336,7 +347,7 @@ class Exchange:
             )
         )
         story.status, story.code, story.answered = refusal.status, refusal.problem.code, now
-        self._sent = len(body)
+        self.sent = len(body)
         self.finish(REFUSED, story.why or why(refusal))
 
     # The end
@@ -362,19 +373,17 @@ class Exchange:
         if self.state != OVER:
             self.cut(CANCELLED, "the router was stopped")
 
-    def look(self, now: float) -> None:
-        """Give up who has been silent for too long; called about once a second."""
+    def look(self, now: float, heard: float) -> None:
+        """Give up who has been silent for too long; the client was last heard at ``heard``."""
+        patience_s = self._shared.patience.body_s
         if self._asking is not None:
             self._asking.look(now)
-        elif not self._whole and self.state == READING:
-            patience_s = self._shared.patience.body_s
-            if now - self._heard >= patience_s:
-                self.refuse(
-                    SlowBodyError(
-                        f"Nothing of the request body came for {patience_s:g} s. "
-                        "Send the request again."
-                    )
+        elif not self._whole and now - heard >= patience_s:
+            self.refuse(
+                SlowBodyError(
+                    f"Nothing of the request body came for {patience_s:g} s. Send it again."
                 )
+            )
 
     def pause(self) -> None:
         """Read no more of the engine's answer: the client does not keep up."""
@@ -387,17 +396,24 @@ class Exchange:
             self._asking.resume()
 
     def _over(self, outcome: str, reason: str) -> None:
-        self.state, story, shared = OVER, self.story, self._shared
-        story.outcome, story.bytes_out = outcome, self._sent
-        story.why = reason or story.why if outcome != "complete" else ""
-        self._pieces, self._collect, self.body = [], None, b""
+        story = self.story
+        self.state, self.response_complete = OVER, True
+        story.outcome, story.bytes_out = outcome, self.sent
+        if outcome != COMPLETE:
+            story.why = reason or story.why
+        elif story.why:
+            story.why = ""  # of an attempt that was made good
+        self.body = b""
         if self._looking is not None:
             self._looking.cancel()
             self._looking = None
         if self._asking is not None:
             self._asking.over()
             self._asking = None
-        if self._target is not None:
-            shared.in_flight.leave(self._target.name)
-            self._target = None
-        shared.telling.ended(story, shared.chances.monotonic())
+        if self._load is not None:
+            self._load.running -= 1
+            self._load = None
+        if self._pieces:
+            self._pieces.clear()
+        telling = self._shared.telling
+        telling.ended(story, self._shared.chances.monotonic())

@@ -1,12 +1,12 @@
 """Who asks, and for what: the views first, the bucket once where they lack something."""
 
 from collections.abc import Awaitable, Callable
-from hashlib import sha256
 from typing import TypeVar
 
 from caravan.contracts.deployments import DeploymentEntry
 from caravan.contracts.errors import UnavailableError
 from caravan.contracts.keys import KeyEntry
+from services.router.api.head import digest
 from services.router.core import admission
 from services.router.core.errors import ViewsMissingError
 from services.router.core.job import Chances
@@ -24,8 +24,8 @@ class Gate:
         self._views, self._chances = views, chances
         self._bound = LookUpBound()
 
-    def known_key(self, secret: str | None, no_key: str) -> KeyEntry | None:
-        """Return the usable key that is ``secret``; None where the bucket has to be asked.
+    def known_key(self, secret: str | None, sent: str, no_key: str) -> KeyEntry | None:
+        """Return the usable key ``secret``, whose digest is ``sent``; None to ask the bucket.
 
         503, never 401, while the views cannot tell; ``no_key`` says how to send one to a client
         without. The checksum is looked at last: a good key is found by its digest.
@@ -35,24 +35,23 @@ class Gate:
                 "The router does not know yet which keys and models there are. Try again soon.",
                 retry_after_s=RETRY_S,
             )
+        entry = self._views.key(sent)
+        if entry is not None:
+            return admission.check_key(entry, self._chances.now)
         if not secret:
             raise admission.no_key(no_key)
-        entry = self._views.key(sha256(secret.encode("utf-8", "replace")).hexdigest())
-        if entry is None:
-            admission.check_form(secret)
-            return None
-        return admission.check_key(entry, self._chances.now)
+        admission.check_form(secret)
+        return None
 
-    async def asked_key(self, secret: str, client: str) -> KeyEntry:
-        """Return the usable key that is ``secret``, which the views lack."""
-        digest = sha256(secret.encode()).hexdigest()
-        entry = await self._look_up(self._views.look_up_key, digest, client)
+    async def asked_key(self, sent: str, client: str) -> KeyEntry:
+        """Return the usable key with the digest ``sent``, which the views lack."""
+        entry = await self._look_up(self._views.look_up_key, sent, client)
         return admission.check_key(entry, self._chances.now)
 
     async def key(self, secret: str | None, no_key: str, client: str) -> KeyEntry:
         """Return the key of a request, looked up where that is needed."""
-        known = self.known_key(secret, no_key)
-        return known or await self.asked_key(secret or "", client)
+        sent = digest(secret) if secret else ""
+        return self.known_key(secret, sent, no_key) or await self.asked_key(sent, client)
 
     async def deployment(self, model: str, key: KeyEntry, client: str) -> DeploymentEntry:
         """Return the entry of a model that ``key`` may use."""

@@ -25,7 +25,6 @@ a cycle                  ``response_complete``, ``keep_alive``, ``disconnected``
 
 import asyncio
 import re
-from collections.abc import Mapping
 from typing import Any, cast
 
 import httptools
@@ -33,6 +32,7 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.router.api.exchange import Exchange
+from services.router.api.head import Head, Pattern, pattern
 from services.router.api.shared import Shared
 from services.router.core import http
 from services.router.core.dialects import DEFAULT, DIALECTS
@@ -49,47 +49,22 @@ UVICORN = "0.54.0"
 HEAD_LIMIT = 64 * 2**10
 IDLE_S = 30.0
 """How long a connection may be silent inside a request's head, or before its first one."""
-DISCARD_LIMIT = 64 * 2**20
+DISCARD_LIMIT = 2**30
 """So much of a body is read on after its request was refused, so that the client can read why."""
 LINGER_S = 2.0
+UNLIKE = 8
+"""After so many heads in a row that are unlike the one before, a connection looks no more."""
 SWEEPS = 4
 """How often, at least, the shortest patience is looked after while it lasts."""
 _SLASHES = re.compile(rb"//+")
 log = structlog.get_logger()
 
 
-class _NoEvent:
-    """What uvicorn sets to wake a task; an exchange has none."""
-
-    def set(self) -> None:
-        """Wake nobody."""
-
-
-class HotCycle(Exchange):
-    """An exchange as uvicorn sees it: in the place of its ``RequestResponseCycle``."""
-
-    __slots__ = ("disconnected",)
-
-    message_event = _NoEvent()
-
-    @property
-    def response_complete(self) -> bool:
-        return self.over
-
-    @property
-    def keep_alive(self) -> bool:
-        return self.keep
-
-    @keep_alive.setter
-    def keep_alive(self, keep: bool) -> None:
-        self.keep = keep
-
-
 class Lane:
     """All client connections of a process, and the clock that they are looked after by."""
 
     def __init__(self, shared: Shared) -> None:
-        self.shared = shared
+        self.shared, self.clock = shared, shared.clock
         self.connections: set[ClientConnection] = set()
 
     def connection(self, *args: Any, **kwargs: Any) -> "ClientConnection":  # noqa: ANN401 - uvicorn's
@@ -104,7 +79,8 @@ class Lane:
         )
         while True:
             await asyncio.sleep(min(1.0, shortest_s / SWEEPS))
-            now = self.shared.chances.monotonic()
+            now = self.clock.now = self.shared.chances.monotonic()
+            self.shared.budget.look(now)
             for connection in list(self.connections):
                 connection.look(now)
 
@@ -119,19 +95,30 @@ class ClientConnection(HttpToolsProtocol):
 
     def __init__(self, lane: Lane, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's
         super().__init__(*args, **kwargs)
-        self._lane = lane
+        self._lane, self._clock = lane, lane.clock
+        self._received: dict[bytes, bytes] = {}
+        """The header that is being read; the first of several with one name counts."""
+        self._pattern: Pattern | None = None
+        """Of the last head on this connection, where it was an ordinary one."""
+        self._between = True
+        """Whether the parser is between two requests."""
+        self._patience = UNLIKE
+        """How many heads that do not fit may still come before nobody looks any more."""
+        self._left = 0
+        """Bytes of a body that still come, of a request with that head."""
         self._in_head = self._long = False
-        self._head = 0
+        self._head_size = 0
         """Bytes of a head that is not whole yet."""
-        self._hot: HotCycle | None = None
+        self._hot: Exchange | None = None
         """The exchange whose request is being read, or was read last."""
-        self._active: HotCycle | None = None
+        self._active: Exchange | None = None
         """The one that is being answered; of several pipelined requests the first."""
         self._offer = b""
         """The method of a request that offers to upgrade; empty where there is no offer."""
-        self._refused = False
+        self._closed = False
+        """Whether an answer has said that nothing more is read."""
         self._discarded = 0
-        self._heard = lane.shared.chances.monotonic()
+        self._heard = lane.clock.now
         self._unsent, self._unsent_since = 0, 0.0
         self.address = ""
 
@@ -152,10 +139,21 @@ class ClientConnection(HttpToolsProtocol):
         self.cycle = self._hot = self._active = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        if self._refused:
+        if self._closed:
             return
-        self._heard = self._lane.shared.chances.monotonic()
-        was_in_head, self._long = self._in_head, self._in_head or len(data) > HEAD_LIMIT
+        self._heard = self._clock.now
+        if len(data) > HEAD_LIMIT:
+            self._long = True
+        try:
+            if self._left:
+                self._more(data)
+            elif not (self._between and self._pattern is not None and self._fits(data)):
+                self._parse(data)
+        except Exception as exc:  # noqa: BLE001 - logged; a client must not wait for nothing
+            self._crashed(exc)
+
+    def _parse(self, data: bytes) -> None:
+        between = self._between
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as exc:
@@ -165,9 +163,47 @@ class ClientConnection(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse_head()
         if self._in_head:
-            self._head += len(data) if was_in_head else 0
-            if self._head > HEAD_LIMIT or len(self.url) > HEAD_LIMIT:
-                self._refuse(_head_too_large())
+            self._look_at_part(len(data))
+        elif between and self._hot is not None and self._patience:
+            self._patience -= 1
+            self._pattern = pattern(self._hot.head, data)
+
+    def _fits(self, data: bytes) -> bool:
+        """Take a request whose head is known, past the parser; tell whether it was one."""
+        known, cycle = self._pattern, self.cycle
+        assert known is not None
+        length, begin = known.fit(data)
+        if not begin or not cycle.response_complete:
+            return False
+        self._patience = UNLIKE
+        hot = Exchange(self._lane.shared, self, known.head, length)
+        self.cycle = self._hot = self._active = hot  # type: ignore[assignment] # as uvicorn's
+        hot.begin()
+        self._left = length
+        self._more(data[begin:])
+        return True
+
+    def _more(self, data: bytes) -> None:
+        """Take more of the body of a request that went past the parser, and what follows it."""
+        hot, left = self._hot, self._left
+        assert hot is not None
+        self._left = max(0, left - len(data))
+        body = data if len(data) <= left else data[:left]
+        if hot.response_complete:
+            self._discard(len(body))
+        else:
+            hot.take(body)
+        if not self._left:
+            hot.whole()
+        if len(data) > left:
+            self.data_received(data[left:])
+
+    def _look_at_part(self, size: int) -> None:
+        """Bound a head that comes in parts; of the first one it is not known how much is its."""
+        self._head_size += size if self._long else 0
+        self._long = True
+        if self._head_size > HEAD_LIMIT or len(self.url) > HEAD_LIMIT:
+            self._refuse(_head_too_large())
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -184,30 +220,28 @@ class ClientConnection(HttpToolsProtocol):
     # httptools
 
     def on_message_begin(self) -> None:
-        self.url = b""
-        self.headers = []
-        self.expect_100_continue = False
-        self._in_head, self._head, self._discarded = True, 0, 0
-        self._offer = b""
+        self.url, self._in_head, self._between = b"", True, False
+        self._received = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # what comes after a body, in a trailer, is no header
-            self.headers.append((name.lower(), value))
+            self._received.setdefault(name.lower(), value)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        parser = self.parser
+        if self._closed:
+            raise ValueError("the connection is closed")  # the parser stops; see _crashed
         if self._long:
             self._check_head()
-        method = self.parser.get_method()
-        if self.parser.should_upgrade():
-            self._offer = method
+        if parser.should_upgrade():
+            self._offer = parser.get_method()
             return
-        headers = dict(reversed(self.headers))  # the first of several counts
-        route = self._route()
-        if route is None or method != b"POST":
-            self._to_litestar(headers)
+        route = _ROUTES.get(self.url) or self._odd_route()
+        if route is not None and parser.get_method() == b"POST":
+            self._to_lane(route)
         else:
-            self._to_lane(route, headers)
+            self._to_litestar()
 
     def on_body(self, body: bytes) -> None:
         hot = self._hot
@@ -216,15 +250,19 @@ class ClientConnection(HttpToolsProtocol):
             over = self.cycle.response_complete
         else:
             hot.take(body)
-            over = hot.over
+            over = hot.response_complete
         if over:
-            self._discarded += len(body)
-            if self._discarded > DISCARD_LIMIT:
-                self.transport.close()
+            self._discard(len(body))
+
+    def _discard(self, size: int) -> None:
+        self._discarded += size
+        if self._discarded > DISCARD_LIMIT:
+            self.transport.close()
 
     def on_message_complete(self) -> None:
         if self._offer:
             return
+        self._between = True
         if self._hot is None:
             super().on_message_complete()
         else:
@@ -232,27 +270,17 @@ class ClientConnection(HttpToolsProtocol):
 
     # The two ways
 
-    def _route(self) -> str | None:
-        """Return the hot route that is asked for, if it is one."""
-        route = _ROUTES.get(self.url)
-        if route is not None:
-            return route
+    def _odd_route(self) -> str | None:
+        """Return the hot route that is asked for in another form, if it is one."""
         path = _SLASHES.sub(b"/", self.url.partition(b"?")[0]).rstrip(b"/")
         return _ROUTES.get(path)
 
-    def _to_lane(self, route: str, headers: Mapping[bytes, bytes]) -> None:
+    def _to_lane(self, route: str) -> None:
         modern = self.parser.get_http_version() != "1.0"
-        hot = self._hot = HotCycle(
-            self._lane.shared,
-            self,
-            route,
-            DIALECTS[route],
-            headers,
-            keep=modern and self.parser.should_keep_alive(),
-            chunks=modern,
-        )
-        before = self.cycle
-        self.cycle = cast(Any, hot)
+        keep_alive = modern and self.parser.should_keep_alive()
+        head = Head(route, self._received, keep_alive=keep_alive, chunks=modern)
+        hot = Exchange(self._lane.shared, self, head, head.length)
+        before, self.cycle, self._hot = self.cycle, cast(Any, hot), hot
         if before is None or before.response_complete:
             self._active = hot
             hot.begin()
@@ -260,19 +288,18 @@ class ClientConnection(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((cast(Any, hot), self.app))
 
-    def _to_litestar(self, headers: Mapping[bytes, bytes]) -> None:
+    def _to_litestar(self) -> None:
         self._hot = None
-        url, received = self.url, self.headers
+        url, headers = self.url, self._received
         super().on_message_begin()  # makes the scope
         self.url = url
-        self.headers.extend(received)
+        self.headers.extend(headers.items())
         self.expect_100_continue = headers.get(b"expect", b"").lower() == b"100-continue"
-        self._in_head = False
         super().on_headers_complete()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:  # noqa: ANN401 - uvicorn's
         """Start the next of several pipelined requests, whichever way it goes."""
-        if isinstance(cycle, HotCycle):
+        if isinstance(cycle, Exchange):
             self._active = cycle
             cycle.begin()
         else:
@@ -280,21 +307,20 @@ class ClientConnection(HttpToolsProtocol):
 
     # What an exchange needs
 
-    def waits(self) -> bool:
-        return self.flow.write_paused
-
     def answered(self, *, keep: bool) -> None:
         self._active = None
         if not keep:
+            self._closed = True
             self.transport.close()
         self.on_response_complete()
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
+        self._heard, self._discarded = self._clock.now, 0
         if self.transport.is_closing():
             return
-        self._heard = self._lane.shared.chances.monotonic()
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
@@ -308,7 +334,7 @@ class ClientConnection(HttpToolsProtocol):
         if self.flow.write_paused and self._reads_nothing(now):
             self.transport.abort()
         elif self._active is not None:
-            self._active.look(now)
+            self._active.look(now, self._heard)
         elif self.cycle is not None and not self.cycle.response_complete:
             return  # Litestar's
         elif self._in_head and now - self._heard > IDLE_S:
@@ -334,31 +360,36 @@ class ClientConnection(HttpToolsProtocol):
         self._refuse_head()
 
     def _check_head(self) -> None:
-        self._head = len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers)
-        if self._head > HEAD_LIMIT:
+        self._head_size = len(self.url) + sum(
+            len(n) + len(v) + 4 for n, v in self._received.items()
+        )
+        if self._head_size > HEAD_LIMIT:
             raise ValueError("the head is too large")  # the parser stops; see _crashed
+        self._head_size, self._long = 0, False
 
     def _refuse_head(self) -> None:
-        if self._head > HEAD_LIMIT:
+        if self._head_size > HEAD_LIMIT:
             self._refuse(_head_too_large())
         else:
             self._refuse(BadRequestError("This is no HTTP/1.1 request that can be read."))
 
     def _crashed(self, exc: Exception) -> None:
         """A callback of the parser has failed: it stops there, and so does the connection."""
-        if self._head > HEAD_LIMIT:
+        if self._closed:
+            return
+        if self._head_size > HEAD_LIMIT:
             self._refuse(_head_too_large())
             return
         log.error("request.crashed", path=self.url[:200].decode("latin-1"), exc_info=exc)
         if self._active is not None:
-            self._active.keep = False
+            self._active.keep_alive = False
             self._active.crashed()
         else:
             self.transport.abort()
 
     def _refuse(self, refusal: HttpRefusal) -> None:
         """Answer below any route and end the connection, with time for the client to read why."""
-        self._refused = True
+        self._closed = True
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False  # an answer is under way: nothing may be written into it
             return
@@ -387,8 +418,9 @@ class ClientConnection(HttpToolsProtocol):
             self._refuse_head()
             return
         names = {b"upgrade", b"http2-settings"}
-        kept = [pair for pair in self.headers if pair[0] not in names]
+        kept = [pair for pair in self._received.items() if pair[0] not in names]
         head = b"%b %b HTTP/1.1\r\n%b\r\n" % (self._offer, self.url, http.lines(kept))
+        self._offer, self._between = b"", True
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._in_head = False

@@ -9,7 +9,7 @@ from services.router.api.gate import Gate
 from services.router.core.attempts import RetryBudget
 from services.router.core.candidates import Targets
 from services.router.core.inflight import InFlight
-from services.router.core.job import Chances, Patience
+from services.router.core.job import Chances, Clock, Patience
 from services.router.core.outliers import Outliers
 from services.router.core.ports import Engines
 from services.router.core.story import Story
@@ -39,6 +39,8 @@ class Shared(Struct, frozen=True, kw_only=True):
     engines: Engines
     patience: Patience
     chances: Chances
+    clock: Clock
+    """Set by who looks after the connections."""
     telling: Telling
     new_id: Callable[[], str]
     """Makes a request id where the client sent none."""

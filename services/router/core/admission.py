@@ -38,6 +38,8 @@ def check_form(secret: str) -> None:
 
 def check_key(entry: KeyEntry | None, now: Callable[[], float]) -> KeyEntry:
     """Return ``entry`` if it may be used ``now``, seconds since the epoch."""
+    if entry is not None and entry.state == "active" and entry.expires_at is None:
+        return entry
     if entry is None:
         raise InvalidKeyError("There is no such API key. Create one with `caravan keys create`.")
     if entry.state != "active":
@@ -65,6 +67,15 @@ def check_there(model: str, entry: DeploymentEntry | None) -> DeploymentEntry:
     if entry is None or entry.state in GONE:
         raise no_model(model)
     return entry
+
+
+def routes_of(entry: DeploymentEntry) -> frozenset[str]:
+    """Return the routes on which the deployment of ``entry`` answers."""
+    if entry.state in GONE:
+        return frozenset()
+    return frozenset(
+        route for route in dialects.DIALECTS if dialects.wrong_route(route, entry.task) is None
+    )
 
 
 def check_route(model: str, route: str, entry: DeploymentEntry) -> None:

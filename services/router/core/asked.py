@@ -11,32 +11,30 @@ from services.router.core.errors import BadRequestError, BodyTooLargeError, Enco
 _WINDOW_OF_GZIP = 31
 
 
-class Asked(Struct, frozen=True):
-    """What a request asks for, as far as the router cares."""
-
-    model: str
-    stream: bool = False
-    show_usage: bool = False
-    """Whether a stream shall end in the usage event."""
-
-
-class _StreamOptions(Struct):
+class _StreamOptions(Struct, frozen=True):
     include_usage: bool | None = None
 
 
-class _Body(Struct):
+class Asked(Struct, frozen=True, gc=False):
+    """What a request asks for, as far as the router cares: the fields of its body, as they came."""
+
     model: str | None = None
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
 
+    def shows_usage(self) -> bool:
+        """Tell whether a stream shall end in the usage event."""
+        options = self.stream_options
+        return options is not None and bool(options.include_usage)
 
-_DECODER = msgspec.json.Decoder(_Body)
+
+_decode = msgspec.json.Decoder(Asked).decode
 
 
-def read(body: bytes) -> Asked:
-    """Return what ``body`` asks for; its content type is not looked at."""
+def read(body: bytes) -> tuple[str, Asked]:
+    """Return the model that ``body`` names, and what it asks for; its type is not looked at."""
     try:
-        found = _DECODER.decode(body)
+        found = _decode(body)
     except msgspec.ValidationError as exc:
         raise _wrong_field(exc) from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
@@ -45,12 +43,7 @@ def read(body: bytes) -> Asked:
         raise BadRequestError(
             "The body names no model. Set `model` to a model id of GET /v1/models.", param="model"
         )
-    options = found.stream_options
-    return Asked(
-        model=found.model,
-        stream=bool(found.stream),
-        show_usage=options is not None and bool(options.include_usage),
-    )
+    return found.model, found
 
 
 def _wrong_field(exc: msgspec.ValidationError) -> BadRequestError:

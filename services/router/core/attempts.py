@@ -26,40 +26,33 @@ class Failure(Enum):
 class RetryBudget:
     """Retries after refusals: a tenth of the requests of the last 10 s, or 10 if that is more.
 
-    Without it a full deployment would get every request several times. Requests are counted by
-    the second, so that a busy router keeps ten numbers and not a time for each of them.
+    Without it a full deployment would get every request several times. ``requests`` is counted up
+    by who lets a request in; it is looked at when somebody wants to retry and each second.
     """
 
     def __init__(self) -> None:
-        self._requests: deque[tuple[int, int]] = deque()
+        self.requests = 0
+        """Since the process started."""
+        self._counted: deque[tuple[float, int]] = deque()
         self._retries: deque[float] = deque()
-        self._second, self._count = 0, 0
-
-    def request(self, now: float) -> None:
-        """Count a request at ``now``, a monotonic time in seconds."""
-        second = int(now)
-        if second != self._second:
-            self._turn(second)
-        self._count += 1
 
     def take(self, now: float) -> bool:
         """Tell whether one more retry fits at ``now``, and count it if so."""
-        self._turn(int(now))
+        self.look(now)
         while self._retries and self._retries[0] <= now - WINDOW_S:
             self._retries.popleft()
-        recent = self._count + sum(count for _, count in self._requests)
+        recent = self.requests - self._counted[0][1]
         if len(self._retries) >= max(BUDGET_FLOOR, int(BUDGET_SHARE * recent)):
             return False
         self._retries.append(now)
         return True
 
-    def _turn(self, second: int) -> None:
-        """Begin another second; forget those that are more than the window ago."""
-        if second != self._second:
-            self._requests.append((self._second, self._count))
-            self._second, self._count = second, 0
-        while self._requests and self._requests[0][0] <= second - WINDOW_S:
-            self._requests.popleft()
+    def look(self, now: float) -> None:
+        """Note how many requests there were up to ``now``, monotonic seconds, once a second."""
+        if not self._counted or now - self._counted[-1][0] >= 1.0:
+            self._counted.append((now, self.requests))
+        while len(self._counted) > 1 and self._counted[1][0] <= now - WINDOW_S:
+            self._counted.popleft()
 
 
 class Attempts:

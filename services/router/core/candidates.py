@@ -8,7 +8,8 @@ from msgspec import Struct
 from caravan.contracts import names
 from caravan.contracts.deployments import SERVE, SUSPECT, DeploymentEntry
 from caravan.contracts.instances import READY, Record
-from services.router.core.inflight import InFlight
+from services.router.core import admission
+from services.router.core.inflight import InFlight, Load
 from services.router.core.policies import Candidate, Policy, policy
 from services.router.core.ports import Views
 
@@ -61,6 +62,9 @@ class Target(Struct, eq=False):
     """Its key in the bucket ``deployments``."""
     tenant: str
     entry: DeploymentEntry
+    fits: Collection[str]
+    """The routes that it answers on; none when it is being deleted."""
+    load: Load
     policy: Policy
     groups: Sequence[Sequence[Candidate]]
     """Trusted ones, those whose engine asked for time, suspects, ejected ones; none is empty."""
@@ -89,12 +93,13 @@ class Targets:
 
     def __init__(self, views: Views, in_flight: InFlight, ejected: Callable[[str], bool]) -> None:
         self._views, self._in_flight, self._ejected = views, in_flight, ejected
-        self._by_path: dict[str, Target] = {}
+        self.by_path: dict[str, Target] = {}
+        """Read by who is in a hurry; what is there may be out of date: see :meth:`known`."""
         self.standing = Standing()
 
     def known(self, path: str, now: float) -> Target | None:
         """Return the target of a model id; None when it has to be worked out by :meth:`of`."""
-        found = self._by_path.get(path)
+        found = self.by_path.get(path)
         return found if found is not None and now < found.until else None
 
     def of(self, path: str, name: str, now: float) -> Target | None:
@@ -105,12 +110,12 @@ class Targets:
         entry = self._views.deployment(name)
         if entry is None:
             return None
-        self._by_path[path] = found = self._target(name, entry, now)
+        self.by_path[path] = found = self._target(name, entry, now)
         return found
 
     def changed(self, name: str) -> None:
         """Forget the target of the deployment whose bucket key is ``name``."""
-        self._by_path.pop(names.path(*name.split(".", 1)) if "." in name else name, None)
+        self.by_path.pop(names.path(*name.split(".", 1)) if "." in name else name, None)
 
     def changed_instance(self, key: str) -> None:
         """Forget the target of the deployment of an instance."""
@@ -129,6 +134,8 @@ class Targets:
             name=name,
             tenant=name.partition(".")[0],
             entry=entry,
+            fits=admission.routes_of(entry),
+            load=self._in_flight.load(name),
             policy=policy(entry.policy),
             groups=[groups[rank] for rank in sorted(groups)],
             until=until,

@@ -18,6 +18,10 @@ TAIL = 1024
 what ends a stream stands at its end.
 """
 LAST_CHUNK = b"0\r\n\r\n"
+NO_TAIL = b"\0"
+"""No piece ends with it."""
+CHUNK_HEAD = 6
+"""Where the head of a chunk has ended, unless the chunk is longer than 64 KiB."""
 
 _END = b"\n\n\r\n"
 _DONE = b"data: [DONE]\n\n\r\n"
@@ -28,7 +32,7 @@ _SPECIAL = re.compile(
 )
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 _ENDING = re.compile(
-    rb'"finish_reason":[ ]?"[^\r]*\}\n\n\r\n'
+    rb'"finish_reason":[ ]?"[^\r\n]*\}\n\n\r\n'
     rb'((?:[0-9a-f]+\r\n(data: \{[^\r\n]*"choices":[ ]?\[\][^\r\n]*\}\n\n)\r\n)?)'
     rb"e\r\ndata: \[DONE\]\n\n\r\n(?:0\r\n\r\n)?\Z"
 )
@@ -44,43 +48,47 @@ class Glance:
     stream has to be taken apart from ``rest`` on, and the glance is used no more.
     """
 
-    __slots__ = ("_show_usage", "_tail", "begun", "done", "finished", "rest", "usage")
+    rest = b""
+    """The part of a piece that waits for what follows it."""
+    begun = False
+    """Whether an event with data has passed."""
+    finished = False
+    """Whether a finish reason has passed."""
+    done = False
+    """Whether the good end has passed; the last chunk is part of what ``look`` returned."""
+    usage: Usage | None = None
+    _tail = NO_TAIL
 
     def __init__(self, *, show_usage: bool) -> None:
         self._show_usage = show_usage
-        self._tail = b"\0"
-        """How an ordinary event of this stream ends, from its finish reason on, once one came."""
-        self.rest = b""
-        """The part of a piece that waits for what follows it."""
-        self.begun = False
-        """Whether an event with data has passed."""
-        self.finished = False
-        """Whether a finish reason has passed."""
-        self.done = False
-        """Whether the good end has passed; the last chunk is part of what ``look`` returned."""
-        self.usage: Usage | None = None
+
+    @property
+    def tail(self) -> bytes:
+        """How an ordinary event of this stream ends, from its finish reason on.
+
+        A piece that is one chunk of one line and ends so need not be looked at again.
+        """
+        return NO_TAIL if self.rest else self._tail
 
     def look(self, data: bytes) -> bytes | None:
         """Look at the next piece."""
-        if (
-            data.endswith(self._tail)
-            and not self.rest
-            and data.count(b"\r") == 2  # one chunk, and no line in it ends with CR LF
-            and data.find(b"\n\n") == len(data) - 4  # one event
-        ):
-            return data  # one more of those that were looked at closely
-        return self._look_closely(data)
-
-    def _look_closely(self, data: bytes) -> bytes | None:
         if self.rest:
             data, self.rest = self.rest + data, b""
         if not data:
             return data
+        if data.find(b"\r", 0, CHUNK_HEAD) >= 0:
+            return self._look(data)
+        self.rest = data  # a chunk with an extension, or a very long one
+        return None
+
+    def _look(self, data: bytes) -> bytes | None:
         ending = _ENDING.search(data, max(0, len(data) - TAIL))
-        if ending is not None and _plain_before(data, ending.start()):
+        if ending is not None and _plain_before(data, ending.start(), ending.start(1)):
             return self._pass_ending(data, ending)
+        if self._like_those_before(data):
+            return data
         whole = self._whole_events(data)
-        if whole is None:
+        if whole is None or not _in_step(whole, len(whole)):
             self.rest = data
             return None
         if not whole:
@@ -91,6 +99,14 @@ class Glance:
         elif whole is not data and not self.done:
             self.rest = data[len(whole) :]
         return passed
+
+    def _like_those_before(self, data: bytes) -> bool:
+        """Tell whether all events of a piece end as an ordinary one, each in a chunk of its own."""
+        tail = self._tail
+        if not data.endswith(tail):
+            return False
+        events = data.count(tail)
+        return data.count(b"\r") == 2 * events and data.count(b"\n") == 4 * events
 
     def _pass_ending(self, data: bytes, ending: re.Match[bytes]) -> bytes | None:
         """Pass a piece that ends as nearly every stream ends."""
@@ -167,11 +183,29 @@ class Glance:
         return data if self._show_usage else data[:head] + data[end + 2 :]
 
 
-def _plain_before(data: bytes, end: int) -> bool:
-    """Tell whether nothing before ``end`` has to be looked at by itself."""
+def _in_step(data: bytes, end: int) -> bool:
+    """Tell whether every chunk before ``end`` ends with an event, and every event with a chunk.
+
+    Where a chunk's frame cuts an event, no search finds what it says. An engine does it always or
+    never, so of a large piece the beginning and the tail are looked at.
+    """
     if end > LARGE:
-        return data.rfind(_ERROR, 0, end) < 0
-    return _SPECIAL.search(data, 0, end) is None
+        tail = data.find(_END, end - TAIL, end) + len(_END)
+        good = data.count(b"\r", tail, end) == 2 * data.count(_END, tail, end)
+        return good and _in_step(data, data.rfind(_END, 0, LARGE) + len(_END))
+    return data.count(b"\r", 0, end) == 2 * data.count(_END, 0, end)
+
+
+def _plain_before(data: bytes, finish: int, end: int) -> bool:
+    """Tell whether nothing before the ``finish`` reason has to be looked at by itself.
+
+    ``end`` is where the event with the finish reason ends.
+    """
+    if not _in_step(data, end):
+        return False
+    if finish > LARGE:
+        return data.rfind(_ERROR, 0, finish) < 0
+    return _SPECIAL.search(data, 0, finish) is None
 
 
 def _event_around(data: bytes, at: int) -> tuple[int, int, int] | None:

@@ -2,23 +2,37 @@
 
 from collections import Counter
 
+from msgspec import Struct
+
 from caravan.contracts.instances import Record
 from caravan.contracts.reports import DeploymentUse, InstanceUse
 from services.router.core.policies import Candidate
 
 
+class Load(Struct, eq=False):
+    """Requests of one deployment. One object per deployment for as long as the process runs."""
+
+    running: int = 0
+    refused: int = 0
+    """Those that no instance took, since the process started."""
+
+
 class InFlight:
     """Requests under way per deployment and instance, and what instances last answered.
 
-    Every ``begin`` has one ``end``, every ``enter`` one ``leave``: the exchange that counts a
-    request up has a single place where it counts it down.
+    The counts stand in objects that a request holds from its start to its end, so that counting
+    costs no look-up. What counts up has a single place where it counts down: see the exchange.
     """
 
     def __init__(self) -> None:
         self._candidates: dict[str, Candidate] = {}
-        self._running: Counter[str] = Counter()
-        self._refused: Counter[str] = Counter()
-        self._keys: Counter[str] = Counter()
+        self._loads: dict[str, Load] = {}
+        self.uses: Counter[str] = Counter()
+        """Requests per key id since the process started."""
+
+    def load(self, deployment: str) -> Load:
+        """Return the one load of a deployment, by its key in the bucket ``deployments``."""
+        return self._loads.get(deployment) or self._loads.setdefault(deployment, Load())
 
     def candidate(self, key: str, record: Record) -> Candidate:
         """Return the one candidate of the instance ``key``, with its newest record."""
@@ -32,20 +46,7 @@ class InFlight:
 
     def total(self) -> int:
         """Return how many requests are under way."""
-        return self._running.total()
-
-    def enter(self, deployment: str, key_id: str) -> None:
-        """Count one request of ``deployment``, and one more use of the key."""
-        self._keys[key_id] += 1
-        self._running[deployment] += 1
-
-    def leave(self, deployment: str) -> None:
-        """Count one request of ``deployment`` less."""
-        self._running[deployment] -= 1
-
-    def refused(self, deployment: str) -> None:
-        """Count one request that no instance took."""
-        self._refused[deployment] += 1
+        return sum(load.running for load in self._loads.values())
 
     def forget(self, key: str) -> None:
         """Drop what was seen of an instance that is gone; its running requests stay counted."""
@@ -59,12 +60,11 @@ class InFlight:
 
     def deployments(self) -> dict[str, DeploymentUse]:
         """Return the report's part for deployments; those with nothing to say are left out."""
-        names = self._running.keys() | self._refused.keys()
-        used = {
-            name: DeploymentUse(running=self._running[name], refused=self._refused[name])
-            for name in names
+        return {
+            name: DeploymentUse(running=load.running, refused=load.refused)
+            for name, load in self._loads.items()
+            if load.running or load.refused
         }
-        return {name: use for name, use in used.items() if use.running or use.refused}
 
     def instances(self) -> dict[str, InstanceUse]:
         """Return the report's part for instances; those with nothing to say are left out."""
@@ -78,7 +78,7 @@ class InFlight:
 
     def keys(self) -> dict[str, int]:
         """Return requests per key id since the process started."""
-        return dict(self._keys)
+        return dict(self.uses)
 
 
 def _use(one: Candidate) -> InstanceUse:

@@ -18,6 +18,13 @@ class Patience(Struct, frozen=True, kw_only=True):
     """A client that reads nothing of its answer."""
 
 
+class Clock(Struct):
+    """A clock that costs nothing to read: somebody sets it about once a second."""
+
+    now: float
+    """Monotonic seconds."""
+
+
 class Chances(Struct, frozen=True, kw_only=True):
     """Time and chance, which the core takes as arguments."""
 

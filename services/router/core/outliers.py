@@ -63,6 +63,8 @@ class Seen(Struct, frozen=True):
     ejected: bool
     failures: int
     """In a row."""
+    life: str = ""
+    """Of the incarnation that failed last."""
 
 
 class News(Struct, frozen=True):
@@ -76,6 +78,7 @@ class News(Struct, frozen=True):
 
 
 class _Held(Struct):
+    life: str = ""
     failures: int = 0
     connections: int = 0
     """Failures in a row to connect."""
@@ -105,12 +108,16 @@ class Outliers:
         self._past: dict[str, _Past] = {}
         self._news: deque[News] = deque(maxlen=NEWS_KEPT)
 
-    def failed(self, instance: str, now: float, *, connection: bool = False, why: str = "") -> bool:
+    def failed(
+        self, instance: str, now: float, *, connection: bool = False, why: str = "", life: str = ""
+    ) -> bool:
         """Count a failed attempt; True when this ejects the instance now.
 
         ``connection``: there was none to be had, and the engine knows nothing of the request.
+        ``life`` tells the instance's incarnations apart.
         """
         held = self._held.setdefault(instance, _Held())
+        held.life = life
         held.failures += 1
         held.connections = held.connections + 1 if connection else 0
         if held.due_at is not None or not _too_many(held):
@@ -163,7 +170,7 @@ class Outliers:
     def seen(self) -> dict[str, Seen]:
         """Return what is held, by instance; for reports and metrics."""
         return {
-            instance: Seen(ejected=held.due_at is not None, failures=held.failures)
+            instance: Seen(held.due_at is not None, held.failures, held.life)
             for instance, held in self._held.items()
         }
 

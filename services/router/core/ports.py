@@ -3,21 +3,10 @@
 from collections.abc import ItemsView, Mapping
 from typing import Protocol
 
-from msgspec import Struct
-
 from caravan.contracts.deployments import DeploymentEntry
 from caravan.contracts.instances import Record
 from caravan.contracts.keys import KeyEntry
 from services.router.core.attempts import Failure
-
-
-class Call(Struct, frozen=True):
-    """One request as an engine gets it."""
-
-    url: str
-    """Of the engine, without a path."""
-    head: bytes
-    body: bytes
 
 
 class Receiver(Protocol):
@@ -81,14 +70,14 @@ class Opening(Protocol):
 class Engines(Protocol):
     """Sends requests to engines."""
 
-    def send(self, asker: Asker, call: Call) -> Link | None:
-        """Send ``call`` on a connection that is kept; what comes of it is told to ``asker``.
+    def send(self, asker: Asker, url: str, head: bytes, body: bytes) -> Link | None:
+        """Send a request on a connection that is kept; what comes of it is told to ``asker``.
 
-        None when there is none: then it has to be opened.
+        ``url`` is the engine's, without a path. None when there is none: then it is to be opened.
         """
 
-    def open(self, asker: Asker, call: Call) -> Opening:
-        """Send ``call`` on a new connection; ``asker`` is told of it, or why there is none."""
+    def open(self, asker: Asker, url: str, head: bytes, body: bytes) -> Opening:
+        """Send a request on a new connection; ``asker`` is told of it, or why there is none."""
 
 
 class Views(Protocol):

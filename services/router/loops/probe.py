@@ -50,7 +50,6 @@ class Probes:
     ) -> None:
         self._outliers, self._records, self._prober = outliers, records, prober
         self._changed, self._steady = changed, steady
-        self._lives: dict[str, str] = {}
         self._probing: set[str] = set()
 
     async def repeat(self) -> None:
@@ -89,10 +88,11 @@ class Probes:
                 self._changed(instance)
 
     def _ended(self) -> list[str]:
-        held = self._outliers.seen()
-        now = {i: record.incarnation for i in held if (record := self._record(i)) is not None}
-        before, self._lives = self._lives, now
-        return [i for i in held if i not in now or before.get(i, now[i]) != now[i]]
+        return [i for i, held in self._outliers.seen().items() if not self._lives_on(i, held.life)]
+
+    def _lives_on(self, instance: str, life: str) -> bool:
+        record = self._record(instance)
+        return record is not None and life in {"", record.incarnation}
 
     def _record(self, instance: str) -> Record | None:
         deployment, _, name = instance.rpartition(".")

@@ -46,7 +46,13 @@ class Place:
 
     def eject(self, instance=ONE):
         for _ in range(3):
-            self.outliers.failed(instance, self.now, connection=True, why="no connection in time")
+            self.outliers.failed(
+                instance,
+                self.now,
+                connection=True,
+                why="no connection in time",
+                life=RECORD.incarnation,
+            )
         assert self.outliers.ejected(instance)
 
     @contextlib.asynccontextmanager

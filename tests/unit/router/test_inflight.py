@@ -13,14 +13,15 @@ names = st.sampled_from("abc")
 def test_counts_are_of_what_is_under_way(requests, order):
     in_flight, ending = InFlight(), list(requests)
     for n, (deployment, instance) in enumerate(requests):
-        in_flight.enter(deployment, "k-1")
+        in_flight.load(deployment).running += 1
+        in_flight.uses["k-1"] += 1
         in_flight.candidate(instance, RECORD).in_flight += 1
         assert in_flight.total() == n + 1
     order.shuffle(ending)
     for deployment, instance in ending:
         assert in_flight.deployments()[deployment].running > 0
         assert in_flight.instances()[instance].in_flight > 0
-        in_flight.leave(deployment)
+        in_flight.load(deployment).running -= 1
         in_flight.candidate(instance, RECORD).in_flight -= 1
 
     assert in_flight.total() == 0
@@ -47,7 +48,7 @@ def test_what_was_seen_of_an_instance_lasts_until_it_is_forgotten():
 
 def test_a_refused_request_is_counted_without_being_under_way():
     in_flight = InFlight()
-    in_flight.refused("d")
+    in_flight.load("d").refused += 1
 
     assert in_flight.deployments()["d"].refused == 1
     assert in_flight.total() == 0

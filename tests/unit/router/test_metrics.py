@@ -170,9 +170,9 @@ def test_a_retry_is_counted_by_why_the_attempt_before_it_failed(router):
 def test_in_flight_is_what_is_under_way_by_model_id(router):
     key = ("caravan_router_in_flight", ("deployment", "u-1/demo"))
 
-    router.in_flight.enter("u-1.demo", "k-1")
+    router.in_flight.load("u-1.demo").running += 1
     assert router.samples()[key] == 1
-    router.in_flight.leave("u-1.demo")
+    router.in_flight.load("u-1.demo").running -= 1
     assert key not in router.samples()
 
 
@@ -224,7 +224,7 @@ def test_every_metric_of_ours_stands_in_the_reference_with_its_labels(router):
         pass
     page = REFERENCE.read_text()
 
-    router.in_flight.enter("u-1.demo", "k-1")
+    router.in_flight.load("u-1.demo").running += 1
     families = router.families()
     for family in families:
         name = family.name + "_total" * (family.type == "counter")

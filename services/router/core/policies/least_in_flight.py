@@ -6,23 +6,17 @@ from services.router.core.policies.asks import Ask, Candidate
 
 
 class LeastInFlight:
-    """The fewest requests in flight; a draw among equals, so that routers do not herd."""
+    """The fewest requests in flight; a draw among equals, so that routers do not herd.
+
+    The draw is where the search begins: the first of the fewest from there on is taken.
+    """
 
     def choose(self, ask: Ask, candidates: Sequence[Candidate]) -> Candidate:
-        best, equals = candidates[0], 1
-        for candidate in candidates[1:]:
+        count = len(candidates)
+        start = int(ask.draw * count)
+        best = candidates[start]
+        for n in range(start + 1 - count, start):
+            candidate = candidates[n]
             if candidate.in_flight < best.in_flight:
-                best, equals = candidate, 1
-            elif candidate.in_flight == best.in_flight:
-                equals += 1
-        return best if equals == 1 else _drawn(best.in_flight, equals, ask.draw, candidates)
-
-
-def _drawn(fewest: int, equals: int, draw: float, candidates: Sequence[Candidate]) -> Candidate:
-    skip = int(draw * equals)
-    for candidate in candidates:
-        if candidate.in_flight == fewest:
-            if not skip:
-                return candidate
-            skip -= 1
-    return candidates[0]
+                best = candidate
+        return best

@@ -1,0 +1,170 @@
+"""A glance decides as the event stream does that takes everything apart, whatever the pieces."""
+
+import itertools
+
+import httptools
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.router.core.glance import LAST_CHUNK, Glance
+from services.router.core.sse import EventStream
+
+COMPACT = (
+    b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"%b"},"finish_reason":%b}]}\n\n'
+)
+USAGE = b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+def token(text=b"hi", finish=b"null"):
+    return COMPACT % (text, finish)
+
+
+EVENTS = st.sampled_from(
+    [
+        token(),
+        token(b"a longer word " * 20),
+        token(b'he said \\"error\\": [DONE]'),
+        token(b"", b'"stop"'),
+        token().replace(b":", b": "),
+        token(b"", b'"length"').replace(b",", b", ").replace(b":", b": "),
+        b": a comment\n\n",
+        b'event: x\ndata: {"y":1}\ndata: 2\n\n',
+        token().replace(b"\n\n", b"\r\n\r\n"),
+        USAGE,
+        USAGE.replace(b'":', b'": '),
+        b'data: {"error":{"message":"at /opt/x","code":500}}\n\n',
+        b'data: {"object":"error","message":"no","code":400}\n\n',
+        DONE,
+        token(b"x" * 6000),
+    ]
+)
+streams = st.lists(EVENTS, max_size=12).flatmap(
+    lambda events: st.sampled_from([events, [*events, token(b"", b'"stop"'), USAGE, DONE]])
+)
+
+
+def framed(payload, cuts):
+    """Return ``payload`` in chunks cut at ``cuts``, ended by the last one."""
+    edges = [0, *sorted({cut for cut in cuts if 0 < cut < len(payload)}), len(payload)]
+    chunks = [payload[a:b] for a, b in itertools.pairwise(edges) if b > a]
+    return b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in chunks) + LAST_CHUNK
+
+
+class Body:
+    """Reads a chunked body strictly; ``payload`` and ``ended`` say what came."""
+
+    def __init__(self):
+        self.payload, self.ended = b"", False
+        self._parser = httptools.HttpResponseParser(self)
+        self._parser.feed_data(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+
+    def on_body(self, data):
+        self.payload += data
+
+    def on_message_complete(self):
+        self.ended = True
+
+    def feed(self, data):
+        self._parser.feed_data(data)
+
+
+def seen_through_glance(wire, pieces, show_usage):
+    """Return what a client has of it, and whether the end was good."""
+    glance, client, stream, came = Glance(show_usage=show_usage), Body(), None, Body()
+    for piece in pieces(wire):
+        if glance is None:
+            before = len(came.payload)
+            came.feed(piece)
+            out = stream.feed(came.payload[before:])
+            client.feed(b"%x\r\n%b\r\n" % (len(out), out) if out else b"")
+            continue
+        if piece.endswith(glance.tail) and piece.find(b"\n", 6) == len(piece) - 4:
+            client.feed(piece)  # the lane's own shortcut
+            continue
+        out = glance.look(piece)
+        if out is not None:
+            client.feed(out)
+            if glance.done:
+                return client.payload, client.ended, glance.usage
+            continue
+        stream = EventStream(show_usage=show_usage)
+        stream.go_on(begun=glance.begun, finished=glance.finished)
+        came.feed(glance.rest)
+        out = stream.feed(came.payload)
+        client.feed(b"%x\r\n%b\r\n" % (len(out), out) if out else b"")
+        glance = None
+    assert not client.ended
+    return client.payload, stream is not None and stream.complete, stream and stream.usage
+
+
+def whole_pieces(sizes):
+    """Cut into pieces of ``sizes``, again and again."""
+
+    def cut(wire):
+        at, n = 0, 0
+        while at < len(wire):
+            size = sizes[n % len(sizes)]
+            yield wire[at : at + size]
+            at, n = at + size, n + 1
+
+    return cut
+
+
+def by_event(wire):
+    """Cut where chunks end, as an engine sends."""
+    while wire:
+        end = wire.find(b"\n\n\r\n")
+        end = len(wire) if end < 0 else end + 4
+        yield wire[:end]
+        wire = wire[end:]
+
+
+def ended_events(events):
+    edges, at = [], 0
+    for event in events:
+        at += len(event)
+        edges.append(at)
+    return edges
+
+
+@given(streams, st.booleans(), st.one_of(st.just([]), st.lists(st.integers(1, 3000))), st.data())
+def test_a_client_sees_what_it_would_see_of_a_stream_that_is_taken_apart(
+    events, show_usage, cuts, data
+):
+    payload = b"".join(events)
+    wire = framed(payload, [*ended_events(events), *cuts])
+    pieces = by_event
+    if data.draw(st.booleans()):
+        pieces = whole_pieces(data.draw(st.lists(st.integers(1, 20_000), min_size=1, max_size=5)))
+    reference = EventStream(show_usage=show_usage)
+    expected = reference.feed(payload)
+
+    got, complete, usage = seen_through_glance(wire, pieces, show_usage)
+
+    assert complete is reference.complete
+    assert got == expected or (not complete and expected.startswith(got))
+    if complete:
+        assert usage == reference.usage
+
+
+def test_an_ordinary_stream_is_never_taken_apart():
+    events = [token(b"one"), *[token(b"t%d" % n) for n in range(50)]]
+    whole = [*events, token(b"", b'"stop"'), USAGE, DONE]
+    wire = framed(b"".join(whole), ended_events(whole))
+    for pieces in (by_event, whole_pieces([len(wire)]), whole_pieces([5000])):
+        for show_usage in (True, False):
+            glance = Glance(show_usage=show_usage)
+            assert all(glance.look(piece) is not None for piece in pieces(wire) if not glance.done)
+            assert glance.done
+
+
+def test_an_event_that_a_chunk_cuts_is_taken_apart():
+    begun = [token(), token()]
+    cut = b'b\r\ndata: {"err\r\n28\r\nor":{"message":"CUDA at /opt/x/y.py"}}\n\n\r\n'
+    glance = Glance(show_usage=True)
+    for piece in by_event(framed(b"".join(begun), ended_events(begun))[:-5]):
+        assert glance.look(piece)
+
+    assert glance.look(cut) is None
+    assert glance.rest == cut

@@ -6,6 +6,7 @@ as it comes. A task is made only to open a connection.
 
 import asyncio
 import socket
+from collections.abc import Mapping
 from typing import Self
 from urllib.parse import SplitResult, urlsplit
 
@@ -14,6 +15,7 @@ import structlog
 
 from services.router.core.attempts import Failure
 from services.router.core.job import Clock
+from services.router.core.pattern import Pattern, pattern
 from services.router.core.ports import Asker, Receiver
 
 KEEP_ALIVE_S = 3.5
@@ -30,6 +32,8 @@ _KEEP_ALIVE = {
     "TCP_USER_TIMEOUT": 25_000,
 }
 log = structlog.get_logger()
+_OK = 200
+_NO_HTTP = (httptools.HttpParserError, httptools.HttpParserUpgrade)
 _BLANK = b"\r\n\r\n"
 
 
@@ -47,6 +51,8 @@ class EngineConnection(asyncio.Protocol):
         self._complete = self._keep = self._surplus = False
         """``_surplus``: something came after the answer, which nobody may take for the next one."""
         self._uses = self._status = 0
+        self._known: tuple[Pattern, Mapping[bytes, bytes]] | None = None
+        """The head of the last plain answer here, and its headers."""
         self._asker: Asker | None = None
         self._receiver: Receiver | None = None
         self.heard = 0.0
@@ -111,27 +117,68 @@ class EngineConnection(asyncio.Protocol):
         self.heard = self._clock.now
         asker, receiver = self._asker, self._receiver
         try:
-            self._feed(data)
             if receiver is not None:
+                self._parser.feed_data(data)
                 receiver.came(data)
-            elif asker is not None:
-                receiver = self._give(asker, data)
-            if self._complete:
-                self._completed(asker, receiver)
-            elif asker is None and self not in self._engines.ending:
-                self.close()  # nobody asked for this
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
-            self._break(f"the engine's answer is no HTTP ({type(exc).__name__})")
+                if self._complete:
+                    self._completed(asker, receiver)
+            elif asker is None:
+                self._came_unasked(data)
+            elif self._known is None or self._part or not self._fits(asker, data):
+                self._came_first(asker, data)
+        except _NO_HTTP as exc:
+            self._broke(exc, asker, receiver, data)
         except Exception as exc:  # noqa: BLE001 - logged; a client must not wait for nothing
             self._crashed(asker, exc)
 
-    def _feed(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            if not self._complete:
-                raise
-            self._surplus = True  # behind a whole answer; it is not ours
+    def _fits(self, asker: Asker, data: bytes) -> bool:
+        """Take an answer past the parser, if its head is known and all of it is there."""
+        assert self._known is not None
+        known, headers = self._known
+        length, begin = known.fit(data)
+        if not begin or len(data) - begin != length:
+            return False
+        self._asker = None
+        self._keep_or_close()
+        asker.answered_whole(headers, data[begin:])
+        return True
+
+    def _came_first(self, asker: Asker, data: bytes) -> None:
+        """Take the beginning of an answer; the head need not be whole."""
+        first = not self._part
+        self._parser.feed_data(data)
+        receiver = self._give(asker, data)
+        if self._complete:
+            if first and self._keep and not self._surplus and b"content-length" in self._headers:
+                self._know(data)
+            self._completed(asker, receiver)
+
+    def _know(self, data: bytes) -> None:
+        found = pattern(data) if self._status == _OK else None
+        self._known = None if found is None else (found, self._headers)
+
+    def _came_unasked(self, data: bytes) -> None:
+        """Read on to the end of an answer that nobody needs any more; anything else is odd."""
+        self._parser.feed_data(data)
+        if self not in self._engines.ending:
+            self.close()
+        elif self._complete:
+            self._engines.ending.discard(self)
+            self._keep_or_close()
+
+    def _broke(
+        self, exc: Exception, asker: Asker | None, receiver: Receiver | None, data: bytes
+    ) -> None:
+        """What came is no HTTP; behind a whole answer that only costs the connection."""
+        if not self._complete:
+            self._break(f"the engine's answer is no HTTP ({type(exc).__name__})")
+            return
+        self._surplus = True
+        if receiver is not None:
+            receiver.came(data)
+        elif asker is not None:
+            receiver = self._give(asker, data)
+        self._completed(asker, receiver)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._engines.connections.discard(self)
@@ -210,15 +257,8 @@ class EngineConnection(asyncio.Protocol):
             (receiver or asker).broke(Failure.BROKEN, why)
 
     def _completed(self, asker: Asker | None, receiver: Receiver | None) -> None:
-        """The answer is whole; tell who still waits for it."""
-        if asker is None:
-            waited = self in self._engines.ending
-            self._engines.ending.discard(self)
-            if waited:
-                self._keep_or_close()
-            else:
-                self.close()  # idle, and something came
-        elif self._asker is asker and receiver is not None:
+        """The answer is whole: tell who still waits for it."""
+        if self._asker is asker and receiver is not None:
             self._asker = self._receiver = None
             self._keep_or_close()
             receiver.ended()

@@ -111,7 +111,8 @@ class Dechunked:
             self._parser.feed_data(_CHUNKED_HEAD)
 
     def on_body(self, data: bytes) -> None:
-        self._pieces.append(data)
+        if not self.ended:
+            self._pieces.append(data)
 
     def on_message_complete(self) -> None:
         self.ended = True
@@ -121,10 +122,17 @@ class Dechunked:
         if self._parser is None:
             return data
         if not self.ended:
-            self._parser.feed_data(data)
+            self._feed(self._parser, data)
         payload = b"".join(self._pieces)
         self._pieces.clear()
         return payload
+
+    def _feed(self, parser: httptools.HttpResponseParser, data: bytes) -> None:
+        try:
+            parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            if not self.ended:
+                raise
 
 
 class Refused:
@@ -208,15 +216,14 @@ class Plain:
             self._start()
 
     def ended(self) -> None:
-        exchange = self._exchange
-        self._attempt.well()
         if not self._started:
             body = self._kept[0] if len(self._kept) == 1 else b"".join(self._kept)
-            exchange.story.usage = exchange.dialect.usage_in(body)
-            exchange.start(self._own(len(body)), body)
-        elif self._chunked():
-            exchange.pass_on(LAST_CHUNK)
-        exchange.finish(COMPLETE)
+            pass_whole(self._attempt, self._exchange, self._headers, body)
+            return
+        self._attempt.well()
+        if self._chunked():
+            self._exchange.pass_on(LAST_CHUNK)
+        self._exchange.finish(COMPLETE)
 
     def broke(self, failure: Failure, why: str) -> None:
         if self._started:
@@ -233,8 +240,8 @@ class Plain:
         """Begin to pass an answer on that is too long to be kept."""
         self._started = True
         length = self._headers.get(b"content-length")
-        own = self._own(int(length)) if length else self._type() + _CHUNKED * self._exchange.chunks
-        self._exchange.start(own, b"")
+        own = b"content-length: %b\r\n" % length if length else _CHUNKED * self._exchange.chunks
+        self._exchange.start(_type(self._headers) + own, b"")
         self._write(b"".join(self._kept))
         self._kept.clear()
 
@@ -245,12 +252,20 @@ class Plain:
     def _chunked(self) -> bool:
         return b"content-length" not in self._headers and self._exchange.chunks
 
-    def _own(self, length: int) -> bytes:
-        return b"%bcontent-length: %d\r\n" % (self._type(), length)
 
-    def _type(self) -> bytes:
-        given = self._headers.get(b"content-type", _JSON)
-        return b"content-type: %b\r\n" % (given if given.isascii() else _JSON)
+def pass_whole(
+    attempt: Attempt, exchange: Answering, headers: Mapping[bytes, bytes], body: bytes
+) -> None:
+    """Pass a plain answer on that is whole."""
+    attempt.well()
+    exchange.story.usage = exchange.dialect.usage_in(body)
+    exchange.start(b"%bcontent-length: %d\r\n" % (_type(headers), len(body)), body)
+    exchange.finish(COMPLETE)
+
+
+def _type(headers: Mapping[bytes, bytes]) -> bytes:
+    given = headers.get(b"content-type", _JSON)
+    return b"content-type: %b\r\n" % (given if given.isascii() else _JSON)
 
 
 class Events:
@@ -312,6 +327,7 @@ class Events:
                 self._end_well()
 
     def ended(self) -> None:
+        self._take_rest()
         if self._over:
             return
         if self.begun:
@@ -321,6 +337,7 @@ class Events:
             self._attempt.failed(Failure.BROKEN, "the engine's stream ended before it began")
 
     def broke(self, failure: Failure, why: str) -> None:
+        self._take_rest()
         if self._over:
             return
         if self.begun:
@@ -332,6 +349,13 @@ class Events:
     def stop(self) -> None:
         if self.begun and not self._over:
             self._tell_broken_off(STOPPED)
+
+    def _take_rest(self) -> None:
+        """Take what waits for more, of which there will be none."""
+        glance = self._glance
+        if glance is not None and glance.rest and not self._over:
+            self._take_apart(glance)
+            self._came_apart(glance.rest)
 
     def _take_apart(self, glance: Glance | None = None) -> None:
         exchange = self._exchange

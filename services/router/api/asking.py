@@ -9,7 +9,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from caravan.contracts.errors import Refusal
-from services.router.api.answers import Answer, Answering, answer
+from services.router.api.answers import Answer, Answering, answer, pass_whole
 from services.router.api.shared import Shared
 from services.router.core import admission, asked
 from services.router.core.attempts import Attempts, Failure
@@ -143,6 +143,9 @@ class Asking:
     def answered(self, status: int, headers: Mapping[bytes, bytes]) -> Answer:
         self._answer = answer(self, self._exchange, status, headers)
         return self._answer
+
+    def answered_whole(self, headers: Mapping[bytes, bytes], body: bytes) -> None:
+        pass_whole(self, self._exchange, headers, body)
 
     def broke(self, failure: Failure, why: str) -> None:
         self._opening = None

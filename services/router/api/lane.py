@@ -32,7 +32,7 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.router.api.exchange import Exchange
-from services.router.api.head import Head, Pattern, pattern
+from services.router.api.head import Head
 from services.router.api.shared import Shared
 from services.router.core import http
 from services.router.core.dialects import DEFAULT, DIALECTS
@@ -43,6 +43,7 @@ from services.router.core.errors import (
     SlowBodyError,
     headers_of,
 )
+from services.router.core.pattern import Pattern, pattern
 
 UVICORN = "0.54.0"
 """The release that this was written against."""
@@ -98,8 +99,8 @@ class ClientConnection(HttpToolsProtocol):
         self._lane, self._clock = lane, lane.clock
         self._received: dict[bytes, bytes] = {}
         """The header that is being read; the first of several with one name counts."""
-        self._pattern: Pattern | None = None
-        """Of the last head on this connection, where it was an ordinary one."""
+        self._known: tuple[Pattern, Head] | None = None
+        """The last head on this connection, where it was an ordinary one."""
         self._between = True
         """Whether the parser is between two requests."""
         self._patience = UNLIKE
@@ -147,7 +148,7 @@ class ClientConnection(HttpToolsProtocol):
         try:
             if self._left:
                 self._more(data)
-            elif not (self._between and self._pattern is not None and self._fits(data)):
+            elif not (self._between and self._known is not None and self._fits(data)):
                 self._parse(data)
         except Exception as exc:  # noqa: BLE001 - logged; a client must not wait for nothing
             self._crashed(exc)
@@ -166,17 +167,22 @@ class ClientConnection(HttpToolsProtocol):
             self._look_at_part(len(data))
         elif between and self._hot is not None and self._patience:
             self._patience -= 1
-            self._pattern = pattern(self._hot.head, data)
+            self._know(self._hot.head, data)
+
+    def _know(self, head: Head, data: bytes) -> None:
+        found = None if head.special or head.length is None or not head.chunks else pattern(data)
+        self._known = None if found is None else (found, head)
 
     def _fits(self, data: bytes) -> bool:
         """Take a request whose head is known, past the parser; tell whether it was one."""
-        known, cycle = self._pattern, self.cycle
-        assert known is not None
+        cycle = self.cycle
+        assert self._known is not None
+        known, head = self._known
         length, begin = known.fit(data)
         if not begin or not cycle.response_complete:
             return False
         self._patience = UNLIKE
-        hot = Exchange(self._lane.shared, self, known.head, length)
+        hot = Exchange(self._lane.shared, self, head, length)
         self.cycle = self._hot = self._active = hot  # type: ignore[assignment] # as uvicorn's
         hot.begin()
         self._left = length

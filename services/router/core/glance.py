@@ -82,11 +82,11 @@ class Glance:
         return None
 
     def _look(self, data: bytes) -> bytes | None:
+        if self._like_those_before(data):
+            return data
         ending = _ENDING.search(data, max(0, len(data) - TAIL))
         if ending is not None and _plain_before(data, ending.start(), ending.start(1)):
             return self._pass_ending(data, ending)
-        if self._like_those_before(data):
-            return data
         whole = self._whole_events(data)
         if whole is None or not _in_step(whole, len(whole)):
             self.rest = data

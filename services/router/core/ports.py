@@ -34,6 +34,9 @@ class Asker(Protocol):
     def answered(self, status: int, headers: Mapping[bytes, bytes]) -> Receiver:
         """Take the head of the answer, names in lower case; return who takes its body."""
 
+    def answered_whole(self, headers: Mapping[bytes, bytes], body: bytes) -> None:
+        """Take a whole answer with status 200; ``headers`` but for ``content-length`` are its."""
+
     def broke(self, failure: Failure, why: str) -> None:
         """There is no answer, and will be none."""
 

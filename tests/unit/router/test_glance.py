@@ -90,6 +90,7 @@ def seen_through_glance(wire, pieces, show_usage):
             continue
         stream = EventStream(show_usage=show_usage)
         stream.go_on(begun=glance.begun, finished=glance.finished)
+        stream.usage = glance.usage
         came.feed(glance.rest)
         out = stream.feed(came.payload)
         client.feed(b"%x\r\n%b\r\n" % (len(out), out) if out else b"")

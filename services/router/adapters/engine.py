@@ -14,6 +14,7 @@ import httptools
 import structlog
 
 from services.router.core.attempts import Failure
+from services.router.core.glance import CHUNK_HEAD
 from services.router.core.job import Clock
 from services.router.core.pattern import Pattern, pattern
 from services.router.core.ports import Asker, Receiver
@@ -119,6 +120,10 @@ class EngineConnection(asyncio.Protocol):
         try:
             if receiver is not None:
                 self._parser.feed_data(data)
+                if data.endswith(receiver.tail) and data.find(b"\n", CHUNK_HEAD) == len(data) - 4:
+                    receiver.passed += len(data)
+                    receiver.write(data)
+                    return
                 receiver.came(data)
                 if self._complete:
                     self._completed(asker, receiver)
@@ -138,24 +143,36 @@ class EngineConnection(asyncio.Protocol):
         length, begin = known.fit(data)
         if not begin or len(data) - begin != length:
             return False
+        self._keep = True
+        self._whole(asker, headers, data[begin:])
+        return True
+
+    def _whole(self, asker: Asker, headers: Mapping[bytes, bytes], body: bytes) -> None:
+        """Give an answer of which all is there; the connection is free before it is passed on."""
         self._asker = None
         self._keep_or_close()
-        asker.answered_whole(headers, data[begin:])
-        return True
+        asker.answered_whole(headers, body)
 
     def _came_first(self, asker: Asker, data: bytes) -> None:
         """Take the beginning of an answer; the head need not be whole."""
         first = not self._part
         self._parser.feed_data(data)
+        if first and self._complete and self._status == _OK and not self._surplus:
+            self._came_whole(asker, data)
+            return
         receiver = self._give(asker, data)
         if self._complete:
-            if first and self._keep and not self._surplus and b"content-length" in self._headers:
-                self._know(data)
             self._completed(asker, receiver)
 
-    def _know(self, data: bytes) -> None:
-        found = pattern(data) if self._status == _OK else None
-        self._known = None if found is None else (found, self._headers)
+    def _came_whole(self, asker: Asker, data: bytes) -> None:
+        """Take an answer that came in one piece, as nearly all do that are no slow streams."""
+        if data[9:10] == b"1":  # an interim answer came with it
+            self._completed(asker, self._give(asker, data))
+            return
+        if self._keep and b"content-length" in self._headers:
+            found = pattern(data)
+            self._known = None if found is None else (found, self._headers)
+        self._whole(asker, self._headers, data[data.find(_BLANK) + len(_BLANK) :])
 
     def _came_unasked(self, data: bytes) -> None:
         """Read on to the end of an answer that nobody needs any more; anything else is odd."""

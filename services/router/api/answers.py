@@ -14,9 +14,9 @@ from caravan.contracts.errors import Refusal
 from services.router.core import engine_errors, http
 from services.router.core.attempts import Failure
 from services.router.core.dialects import CHAT, COMPLETIONS, Dialect, Stream, broken_off
-from services.router.core.glance import CHUNK_HEAD, LAST_CHUNK, NO_TAIL, Glance
+from services.router.core.glance import LAST_CHUNK, Glance
 from services.router.core.outliers import is_failure
-from services.router.core.ports import Receiver
+from services.router.core.ports import NO_TAIL, Receiver
 from services.router.core.sse import EventStream
 from services.router.core.story import COMPLETE, FAILED, TRUNCATED, Story
 
@@ -30,6 +30,7 @@ _GLANCED = frozenset({CHAT, COMPLETIONS})
 _JSON = b"application/json"
 _ENDLESS = 2**63
 _CHUNKED = b"transfer-encoding: chunked\r\n"
+_STREAM_HEAD = http.EVENT_STREAM_LINES + _CHUNKED
 _CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
@@ -92,7 +93,7 @@ def answer(
     """Return what takes an answer with this head on."""
     if status != HTTPStatus.OK:
         return Refused(attempt, exchange, status, headers)
-    if headers.get(b"content-type", b"").startswith(b"text/event-stream"):
+    if _is_stream(headers):
         return Events(attempt, exchange, headers)
     return Plain(attempt, exchange, headers)
 
@@ -135,15 +136,22 @@ class Dechunked:
                 raise
 
 
-class Refused:
-    """An answer with another status than 200: an error, told on in our envelope."""
+class _Unseen:
+    """What an answer says to who would pass pieces by their tail: none."""
 
-    __slots__ = ("_attempt", "_body", "_dechunked", "_exchange", "_status", "_wait", "begun")
+    tail = NO_TAIL
+    passed = 0
+    write: Callable[[bytes], object]
+
+
+class Refused(_Unseen):
+    """An answer with another status than 200: an error, told on in our envelope."""
 
     def __init__(
         self, attempt: Attempt, exchange: Answering, status: int, headers: Mapping[bytes, bytes]
     ) -> None:
         self._attempt, self._exchange, self._status = attempt, exchange, status
+        self.write = exchange.write
         self._wait = headers.get(b"retry-after", b"")
         self._dechunked, self._body = Dechunked(headers), b""
         self.begun = False
@@ -180,7 +188,7 @@ class Refused:
         """Nothing of it is at the client."""
 
 
-class Plain:
+class Plain(_Unseen):
     """One JSON object, or whatever else is no stream of events."""
 
     begun = False
@@ -193,6 +201,7 @@ class Plain:
         self, attempt: Attempt, exchange: Answering, headers: Mapping[bytes, bytes]
     ) -> None:
         self._attempt, self._exchange, self._headers = attempt, exchange, headers
+        self.write = exchange.write
         self._kept: list[bytes] = []
         length = headers.get(b"content-length")
         if length is not None:
@@ -218,7 +227,7 @@ class Plain:
     def ended(self) -> None:
         if not self._started:
             body = self._kept[0] if len(self._kept) == 1 else b"".join(self._kept)
-            pass_whole(self._attempt, self._exchange, self._headers, body)
+            pass_plain(self._attempt, self._exchange, self._headers, body)
             return
         self._attempt.well()
         if self._chunked():
@@ -255,12 +264,41 @@ class Plain:
 
 def pass_whole(
     attempt: Attempt, exchange: Answering, headers: Mapping[bytes, bytes], body: bytes
+) -> bool:
+    """Pass a good answer on of which all is there, if nothing has to be looked at closely."""
+    if b"content-length" in headers and not _is_stream(headers):
+        pass_plain(attempt, exchange, headers, body)
+        return True
+    if not _may_glance(exchange, headers):
+        return False
+    glance = Glance(show_usage=exchange.show_usage)
+    out = glance.look(body)
+    if not out or not glance.done:
+        return False
+    attempt.well()
+    exchange.story.usage = glance.usage
+    exchange.start(_STREAM_HEAD, out)
+    exchange.finish(COMPLETE)
+    return True
+
+
+def pass_plain(
+    attempt: Attempt, exchange: Answering, headers: Mapping[bytes, bytes], body: bytes
 ) -> None:
-    """Pass a plain answer on that is whole."""
+    """Pass a plain answer on that is whole; ``body`` is its payload."""
     attempt.well()
     exchange.story.usage = exchange.dialect.usage_in(body)
     exchange.start(b"%bcontent-length: %d\r\n" % (_type(headers), len(body)), body)
     exchange.finish(COMPLETE)
+
+
+def _is_stream(headers: Mapping[bytes, bytes]) -> bool:
+    return headers.get(b"content-type", b"").startswith(b"text/event-stream")
+
+
+def _may_glance(exchange: Answering, headers: Mapping[bytes, bytes]) -> bool:
+    chunked = headers.get(b"transfer-encoding") == b"chunked"
+    return chunked and exchange.chunks and exchange.route in _GLANCED and _is_stream(headers)
 
 
 def _type(headers: Mapping[bytes, bytes]) -> bytes:
@@ -283,6 +321,7 @@ class Events:
 
     begun = False
     """Whether the client has something of it."""
+    passed = 0
     _over = False
     _glance: Glance | None = None
     _held = b""
@@ -294,20 +333,15 @@ class Events:
         self, attempt: Attempt, exchange: Answering, headers: Mapping[bytes, bytes]
     ) -> None:
         self._attempt, self._exchange, self._headers = attempt, exchange, headers
-        self._tail = NO_TAIL
-        self._write = exchange.write
-        chunked = headers.get(b"transfer-encoding") == b"chunked"
-        if chunked and exchange.chunks and exchange.route in _GLANCED:
+        self.tail = NO_TAIL
+        self.write = exchange.write
+        if _may_glance(exchange, headers):
             self._glance = Glance(show_usage=exchange.show_usage)
         else:
             self._take_apart()
 
     def came(self, data: bytes) -> None:
-        # An end as of those that were looked at, and one line between a chunk's head and its end.
-        if data.endswith(self._tail) and data.find(b"\n", CHUNK_HEAD) == len(data) - 4:
-            self._exchange.sent += len(data)
-            self._write(data)
-        elif not self._over:
+        if not self._over:
             self._look(data)
 
     def _look(self, data: bytes) -> None:
@@ -316,7 +350,7 @@ class Events:
             self._came_apart(data)
             return
         out = glance.look(data)
-        self._tail = glance.tail
+        self.tail = glance.tail
         if out is None:
             self._take_apart(glance)
             self._came_apart(glance.rest)
@@ -333,7 +367,7 @@ class Events:
         if self.begun:
             self._break_off(EARLY)
         else:
-            self._over, self._tail = True, NO_TAIL
+            self._over, self.tail = True, NO_TAIL
             self._attempt.failed(Failure.BROKEN, "the engine's stream ended before it began")
 
     def broke(self, failure: Failure, why: str) -> None:
@@ -343,7 +377,7 @@ class Events:
         if self.begun:
             self._break_off(why)
         else:
-            self._over, self._tail = True, NO_TAIL
+            self._over, self.tail = True, NO_TAIL
             self._attempt.failed(failure, why)
 
     def stop(self) -> None:
@@ -363,7 +397,7 @@ class Events:
         self._dechunked = Dechunked(self._headers)
         if glance is not None:
             assert isinstance(self._stream, EventStream)
-            self._glance, self._tail = None, NO_TAIL
+            self._glance, self.tail = None, NO_TAIL
             self._stream.go_on(begun=glance.begun, finished=glance.finished)
             self._stream.usage = glance.usage
 
@@ -399,7 +433,7 @@ class Events:
             self._exchange.pass_on(data)
         else:
             self.begun = True
-            own = http.EVENT_STREAM_LINES + _CHUNKED * self._exchange.chunks
+            own = _STREAM_HEAD if self._exchange.chunks else http.EVENT_STREAM_LINES
             self._exchange.start(own, data)
 
     def _framed(self, data: bytes) -> bytes:
@@ -411,7 +445,7 @@ class Events:
 
     def _refused(self, said: engine_errors.Said) -> None:
         """SGLang refuses streams with status 200 and an error event."""
-        self._over, self._tail = True, NO_TAIL
+        self._over, self.tail = True, NO_TAIL
         status = said.status or HTTPStatus.INTERNAL_SERVER_ERROR
         why = f"the engine refused the stream with {status}"
         if status in FULL:
@@ -423,7 +457,7 @@ class Events:
         self._exchange.refuse(refusal)
 
     def _end_well(self) -> None:
-        self._over, self._tail = True, NO_TAIL
+        self._over, self.tail = True, NO_TAIL
         self._attempt.well()
         self._exchange.finish(COMPLETE)
 
@@ -437,7 +471,7 @@ class Events:
         if self._glance is None:
             seen, rest = self._stream.seen, self._stream.frame_end()
         last = rest + broken_off(exchange.dialect, exchange.story.request_id, seen)
-        self._over, self._tail = True, NO_TAIL
+        self._over, self.tail = True, NO_TAIL
         self._pass(self._framed(last))
         self._last_chunk()
         exchange.finish(TRUNCATED, why)

@@ -5,6 +5,7 @@ stands in :mod:`services.router.core.attempts`.
 """
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -145,7 +146,10 @@ class Asking:
         return self._answer
 
     def answered_whole(self, headers: Mapping[bytes, bytes], body: bytes) -> None:
-        pass_whole(self, self._exchange, headers, body)
+        if not pass_whole(self, self._exchange, headers, body):
+            answered = self.answered(HTTPStatus.OK, headers)
+            answered.came(body)
+            answered.ended()
 
     def broke(self, failure: Failure, why: str) -> None:
         self._opening = None
@@ -200,6 +204,8 @@ class Asking:
 
     def over(self) -> None:
         """Leave nothing counted or open."""
+        if self._answer is not None:
+            self._exchange.sent += self._answer.passed
         self._leave()
         self._answer = None
 

@@ -398,7 +398,7 @@ class Exchange:
     def _over(self, outcome: str, reason: str) -> None:
         story = self.story
         self.state, self.response_complete = OVER, True
-        story.outcome, story.bytes_out = outcome, self.sent
+        story.outcome = outcome
         if outcome != COMPLETE:
             story.why = reason or story.why
         elif story.why:
@@ -410,6 +410,7 @@ class Exchange:
         if self._asking is not None:
             self._asking.over()
             self._asking = None
+        story.bytes_out = self.sent
         if self._load is not None:
             self._load.running -= 1
             self._load = None

@@ -9,6 +9,7 @@ event, from the start of that piece on: it begins where an event and a chunk beg
 
 import re
 
+from services.router.core.ports import NO_TAIL
 from services.router.core.sse import LONG_EVENT, Usage, usage_in
 
 LARGE = 4096
@@ -18,13 +19,12 @@ TAIL = 1024
 what ends a stream stands at its end.
 """
 LAST_CHUNK = b"0\r\n\r\n"
-NO_TAIL = b"\0"
-"""No piece ends with it."""
 CHUNK_HEAD = 6
 """Where the head of a chunk has ended, unless the chunk is longer than 64 KiB."""
 
 _END = b"\n\n\r\n"
 _DONE = b"data: [DONE]\n\n\r\n"
+_GOOD_ENDS = (_DONE, _DONE + LAST_CHUNK)
 _ANY_ERROR = b'"error"'
 _ERROR = b'{"error"'
 _SPECIAL = re.compile(
@@ -33,7 +33,7 @@ _SPECIAL = re.compile(
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 _ENDING = re.compile(
     rb'"finish_reason":[ ]?"[^\r\n]*\}\n\n\r\n'
-    rb'((?:[0-9a-f]+\r\n(data: \{[^\r\n]*"choices":[ ]?\[\][^\r\n]*\}\n\n)\r\n)?)'
+    rb'((?:([0-9a-f]+)\r\n(data: \{[^\r\n]*"choices":[ ]?\[\][^\r\n]*\}\n\n)\r\n)?)'
     rb"e\r\ndata: \[DONE\]\n\n\r\n(?:0\r\n\r\n)?\Z"
 )
 """The good end of a stream: a finish reason, the usage event (if there is one), the mark."""
@@ -84,9 +84,12 @@ class Glance:
     def _look(self, data: bytes) -> bytes | None:
         if self._like_those_before(data):
             return data
-        ending = _ENDING.search(data, max(0, len(data) - TAIL))
-        if ending is not None and _plain_before(data, ending.start(), ending.start(1)):
-            return self._pass_ending(data, ending)
+        if data.endswith(_GOOD_ENDS):
+            start = max(0, len(data) - TAIL)
+            at = data.rfind(b'"finish_reason":"', start)
+            ending = _ENDING.match(data, at) if at >= 0 else _ENDING.search(data, start)
+            if ending is not None and _plain_before(data, ending.start(), ending.start(1)):
+                return self._pass_ending(data, ending)
         whole = self._whole_events(data)
         if whole is None or not _in_step(whole, len(whole)):
             self.rest = data
@@ -110,9 +113,9 @@ class Glance:
 
     def _pass_ending(self, data: bytes, ending: re.Match[bytes]) -> bytes | None:
         """Pass a piece that ends as nearly every stream ends."""
-        usage = ending[2]
+        usage = ending[3]
         if usage is not None:
-            if int(ending[1][: ending[1].index(b"\r")], 16) != len(usage):
+            if int(ending[2], 16) != len(usage):
                 self.rest = data
                 return None
             self.usage = usage_in(usage[len(b"data:") :])
@@ -159,7 +162,7 @@ class Glance:
         if data.rfind(_ANY_ERROR, start) >= 0 or data.find(b"data:", 0, LARGE) < 0:
             return None
         finished = self.finished or _FINISH.search(data, start) is not None
-        mark = data.rfind(b"[DONE]", start)
+        mark = data.find(b"[DONE]", start)
         if mark >= 0 and not (finished and data.endswith(_DONE) and mark == len(data) - 10):
             return None
         passed = self._without_usage(data, start)
@@ -189,11 +192,15 @@ def _in_step(data: bytes, end: int) -> bool:
     Where a chunk's frame cuts an event, no search finds what it says. An engine does it always or
     never, so of a large piece the beginning and the tail are looked at.
     """
-    if end > LARGE:
-        tail = data.find(_END, end - TAIL, end) + len(_END)
-        good = data.count(b"\r", tail, end) == 2 * data.count(_END, tail, end)
-        return good and _in_step(data, data.rfind(_END, 0, LARGE) + len(_END))
-    return data.count(b"\r", 0, end) == 2 * data.count(_END, 0, end)
+    if end <= LARGE:
+        return _in_step_between(data, 0, end)
+    begin = data.find(_END, TAIL, end) + len(_END)
+    tail = data.find(_END, end - TAIL, end) + len(_END)
+    return _in_step_between(data, 0, begin) and _in_step_between(data, tail, end)
+
+
+def _in_step_between(data: bytes, start: int, end: int) -> bool:
+    return data.count(b"\r", start, end) == 2 * data.count(_END, start, end)
 
 
 def _plain_before(data: bytes, finish: int, end: int) -> bool:

@@ -1,6 +1,6 @@
 """What the router's decisions need from outside."""
 
-from collections.abc import ItemsView, Mapping
+from collections.abc import Callable, ItemsView, Mapping
 from typing import Protocol
 
 from caravan.contracts.deployments import DeploymentEntry
@@ -8,12 +8,21 @@ from caravan.contracts.instances import Record
 from caravan.contracts.keys import KeyEntry
 from services.router.core.attempts import Failure
 
+NO_TAIL = b"\0"
+"""Nothing that is passed on by its tail ends with it."""
+
 
 class Receiver(Protocol):
     """Who the body of an engine's answer goes to, from the event loop.
 
-    ``came`` any number of times, then ``ended`` or ``broke`` once.
+    ``came`` any number of times, then ``ended`` or ``broke`` once. A piece of one line in one chunk
+    that ends with ``tail`` is ordinary: it need not be looked at, and goes to ``write`` at once.
     """
+
+    tail: bytes
+    passed: int
+    """Bytes that went to ``write``; whoever calls it counts them here."""
+    write: Callable[[bytes], object]
 
     def came(self, data: bytes) -> None:
         """Take the next bytes of the body, as they stand on the wire."""
@@ -35,7 +44,10 @@ class Asker(Protocol):
         """Take the head of the answer, names in lower case; return who takes its body."""
 
     def answered_whole(self, headers: Mapping[bytes, bytes], body: bytes) -> None:
-        """Take a whole answer with status 200; ``headers`` but for ``content-length`` are its."""
+        """Take an answer with status 200 of which all is there, instead of ``answered``.
+
+        ``body`` is as it stands on the wire; ``headers`` are its own but for ``content-length``.
+        """
 
     def broke(self, failure: Failure, why: str) -> None:
         """There is no answer, and will be none."""

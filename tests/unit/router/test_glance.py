@@ -36,10 +36,9 @@ EVENTS = st.sampled_from(
         b'data: {"error":{"message":"at /opt/x","code":500}}\n\n',
         b'data: {"object":"error","message":"no","code":400}\n\n',
         DONE,
-        token(b"x" * 6000),
     ]
 )
-streams = st.lists(EVENTS, max_size=12).flatmap(
+streams = st.lists(EVENTS, max_size=7).flatmap(
     lambda events: st.sampled_from([events, [*events, token(b"", b'"stop"'), USAGE, DONE]])
 )
 
@@ -158,6 +157,38 @@ def test_an_ordinary_stream_is_never_taken_apart():
             glance = Glance(show_usage=show_usage)
             assert all(glance.look(piece) is not None for piece in pieces(wire) if not glance.done)
             assert glance.done
+
+
+@given(st.integers(1, 199), st.sampled_from([0, 5000, 9000]))
+def test_an_error_in_a_large_piece_passes_nowhere(at, size):
+    error = b'data: {"error":{"message":"at /opt/x","code":500}}\n\n'
+    whole = [token(b"t%d" % n) for n in range(200)]
+    whole[at] = error
+    whole += [token(b"", b'"stop"'), USAGE, DONE]
+    wire = framed(b"".join(whole), ended_events(whole))
+
+    got, complete, _ = seen_through_glance(
+        wire, whole_pieces([size or len(wire)]), show_usage=False
+    )
+
+    assert b"/opt/x" not in got
+    assert not complete
+
+
+@given(st.integers(0, 199), st.sampled_from([0, 5000, 9000]))
+def test_a_finish_reason_anywhere_in_large_pieces_is_seen(at, size):
+    whole = [token(b"t%d" % n) for n in range(200)]
+    whole[at] = token(b"", b'"stop"')
+    whole += [USAGE, DONE]
+    wire = framed(b"".join(whole), ended_events(whole))
+
+    got, complete, usage = seen_through_glance(
+        wire, whole_pieces([size or len(wire)]), show_usage=False
+    )
+
+    assert complete
+    assert got == b"".join(whole[:200]) + DONE
+    assert usage.completion_tokens == 2
 
 
 def test_an_event_that_a_chunk_cuts_is_taken_apart():

@@ -32,14 +32,15 @@ from benchmarks.router import track
 from benchmarks.router.peers import OUR_KEY, OUR_MODEL
 from benchmarks.router.track import Exchanged, Track
 from caravan.kit import log as logs
+from services.router.adapters.engine import EngineConnection
+from services.router.api.head import digest
+from services.router.api.lane import ClientConnection
 from services.router.api.shared import Shared
 from services.router.api.telling import Telling
 from services.router.app import GC_THRESHOLDS
-from services.router.core import admission, asked
-from services.router.core.attempts import RetryBudget
+from services.router.core import asked
 from services.router.core.dialects.openai import OpenAI
 from services.router.core.glance import Glance
-from services.router.core.inflight import InFlight
 from services.router.core.loudness import Loudness
 from services.router.core.outliers import Outliers
 from services.router.core.policies import LeastInFlight
@@ -118,8 +119,8 @@ class _OpenGate:
     """Lets everybody in with the same key."""
 
     def __init__(self, shared: Shared) -> None:
-        entry = shared.gate.known_key(OUR_KEY, "")
-        self.known_key = lambda _secret, _how: entry
+        entry = shared.gate.known_key(OUR_KEY, digest(OUR_KEY), "")
+        self.known_key = lambda _secret, _sent, _how: entry
 
 
 class _Mute:
@@ -140,12 +141,13 @@ def _unseen(self: Glance, data: bytes) -> bytes:
 
 def features() -> list[Feature]:
     """Return what is taken out, one at a time, in the order in which a request meets it."""
-    said = asked.Asked(model=OUR_MODEL, stream=False)
-    streamed = asked.Asked(model=OUR_MODEL, stream=True, show_usage=True)
+    said = (OUR_MODEL, asked.Asked(model=OUR_MODEL, stream=False))
+    shown = asked.StreamOptions(include_usage=True)
+    streamed = (OUR_MODEL, asked.Asked(model=OUR_MODEL, stream=True, stream_options=shown))
     return [
         Feature("request id made", lambda shared: replace(shared, new_id=lambda: "req-0")),
         Feature(
-            "key: hashed, found, not revoked, not expired",
+            "key: found, not revoked, not expired",
             lambda shared: replace(shared, gate=_OpenGate(shared)),
         ),
         Feature(
@@ -153,24 +155,23 @@ def features() -> list[Feature]:
             patches=[(asked, "read", lambda body: streamed if b'"stream":true' in body else said)],
         ),
         Feature(
-            "deployment is there and fits the route",
-            patches=[
-                (admission, "check_there", lambda _model, entry: entry),
-                (admission, "check_route", lambda *_: None),
-            ],
-        ),
-        Feature("retry budget", patches=[(RetryBudget, "request", lambda *_: None)]),
-        Feature(
             "choice among 2 instances",
             patches=[(LeastInFlight, "choose", lambda _self, _ask, choices: choices[0])],
         ),
-        Feature(
-            "in flight, per deployment and key",
-            patches=[(InFlight, "enter", lambda *_: None), (InFlight, "leave", lambda *_: None)],
-        ),
         Feature("outliers: a good answer", patches=[(Outliers, "good", lambda *_: False)]),
         Feature("usage read from a plain answer", patches=[(OpenAI, "usage_in", lambda *_: None)]),
-        Feature("stream watched, usage read", patches=[(Glance, "look", _unseen)]),
+        Feature(
+            "stream watched, usage read",
+            patches=[(Glance, "look", _unseen), (Glance, "tail", b"\n\n\r\n")],
+        ),
+        Feature(
+            "a client's head known by its bytes: what it saves",
+            patches=[(ClientConnection, "_know", lambda *_: None)],
+        ),
+        Feature(
+            "a plain answer's head known by its bytes: what it saves",
+            patches=[(EngineConnection, "_fits", lambda *_: False)],
+        ),
         Feature("told at the end: metrics, line", lambda shared: replace(shared, telling=_Mute())),
     ]
 
@@ -235,7 +236,9 @@ def pieces(shared: Shared) -> Iterator[Piece]:
         "request",
         lambda: httptools.HttpResponseParser(_Nothing()).feed_data(answer),
     )
-    yield Piece("key known", "request", lambda: shared.gate.known_key(OUR_KEY, ""))
+    sent = digest(OUR_KEY)
+    yield Piece("key hashed", "head that is not known", lambda: digest(OUR_KEY))
+    yield Piece("key known", "request", lambda: shared.gate.known_key(OUR_KEY, sent, ""))
     yield Piece("body of 1 KB read", "request", lambda: asked.read(small))
     yield Piece("body of 1 MB read", "request", lambda: asked.read(large))
     yield Piece("usage read", "request", lambda: OpenAI().usage_in(track.ANSWER))

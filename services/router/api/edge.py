@@ -10,8 +10,8 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from services.router.api.shared import Telling
 from services.router.core import http
-from services.router.core.dialects import DIALECTS
-from services.router.core.errors import Headers, MethodNotAllowedError, envelope, headers_of
+from services.router.core.dialects import DEFAULT, DIALECTS, Dialect
+from services.router.core.errors import Headers, MethodNotAllowedError, headers_of
 from services.router.core.story import Story
 
 STORY = "story"
@@ -37,7 +37,7 @@ class Edge:
         dressed = _dressing(story, send)
         try:
             if scope["method"] == "OPTIONS":
-                await _options(headers, dressed)
+                await _options(story, headers, dressed)
             else:
                 await self._app(scope, receive, dressed)
         finally:
@@ -67,7 +67,11 @@ def story_of(scope: Scope) -> Story:
     return story
 
 
-async def _options(headers: dict[str, str], send: Send) -> None:
+def _dialect(story: Story) -> Dialect:
+    return DIALECTS.get(story.route, DEFAULT)
+
+
+async def _options(story: Story, headers: dict[str, str], send: Send) -> None:
     """Answer a browser's preflight, which carries no key; nothing else is an OPTIONS for us."""
     if http.is_preflight("OPTIONS", headers):
         await _answer(send, 204, http.preflight(headers), b"")
@@ -75,7 +79,8 @@ async def _options(headers: dict[str, str], send: Send) -> None:
     refusal = MethodNotAllowedError(
         "OPTIONS is answered for CORS preflights only.", allow="GET, POST"
     )
-    await _answer(send, refusal.status, headers_of(refusal), envelope(refusal))
+    body = _dialect(story).envelope(refusal, story.request_id)
+    await _answer(send, refusal.status, headers_of(refusal), body)
 
 
 async def _answer(send: Send, status: int, headers: Headers, body: bytes) -> None:
@@ -97,6 +102,7 @@ def _dressing(story: Story, send: Send) -> Send:
             common = http.common(
                 story.request_id, story.answered - story.began, origin=story.origin
             )
+            common += _dialect(story).headers(story.request_id)
             message["headers"] = own + [pair for pair in common if pair[0] not in taken]
         else:
             story.bytes_out += len(message.get("body", b""))

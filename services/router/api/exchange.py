@@ -92,7 +92,6 @@ class Exchange:
     """Bytes of the answer's body."""
     story: Story
     _begun = _continued = _whole = False
-    _size = 0
     _collect: asked.Plain | asked.Gzipped | None = None
     _key: KeyEntry | None = None
     _load: Load | None = None
@@ -147,7 +146,7 @@ class Exchange:
         if b"content-encoding" in headers:
             encoding = headers[b"content-encoding"].decode("latin-1")
             self._collect = asked.collector(encoding, limit)
-        if headers.get(b"expect", b"").lower() == b"100-continue":
+        if self.chunks and headers.get(b"expect", b"").lower() == b"100-continue":
             self._continued = True
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 

@@ -44,6 +44,7 @@ from services.router.core.errors import (
     headers_of,
 )
 from services.router.core.pattern import Pattern, pattern
+from services.router.core.story import REFUSED, Story
 
 UVICORN = "0.54.0"
 """The release that this was written against."""
@@ -116,12 +117,15 @@ class ClientConnection(HttpToolsProtocol):
         """The one that is being answered; of several pipelined requests the first."""
         self._offer = b""
         """The method of a request that offers to upgrade; empty where there is no offer."""
+        self._ended = False
+        """Whether an answer has said that it is the last one."""
         self._closed = False
-        """Whether an answer has said that nothing more is read."""
+        """Whether nothing more is read; what was read may still be answered."""
         self._discarded = 0
         self._heard = lane.clock.now
         self._unsent, self._unsent_since = 0, 0.0
         self.address = ""
+        self.url = b""
 
     # asyncio
 
@@ -184,8 +188,8 @@ class ClientConnection(HttpToolsProtocol):
         self._patience = UNLIKE
         hot = Exchange(self._lane.shared, self, head, length)
         self.cycle = self._hot = self._active = hot  # type: ignore[assignment] # as uvicorn's
-        hot.begin()
         self._left = length
+        hot.begin()
         self._more(data[begin:])
         return True
 
@@ -316,14 +320,13 @@ class ClientConnection(HttpToolsProtocol):
     def answered(self, *, keep: bool) -> None:
         self._active = None
         if not keep:
-            self._closed = True
-            self.transport.close()
+            self._end()
         self.on_response_complete()
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
         self._heard, self._discarded = self._clock.now, 0
-        if self.transport.is_closing():
+        if self._ended or self.transport.is_closing():
             return
         if self.flow.read_paused:
             self.flow.resume_reading()
@@ -410,9 +413,34 @@ class ClientConnection(HttpToolsProtocol):
         self.transport.write(
             b"%b%b\r\n%b" % (http.status_line(refusal.status), http.lines(headers), body)
         )
+        self._end(linger=True)
+        self._tell(refusal, request_id)
+
+    def _end(self, *, linger: bool = False) -> None:
+        """Close. Who still sends gets time to read why not: a reset would take that from it."""
+        self._closed = self._ended = True
+        if not linger and self._between and not self._left:
+            self.transport.close()
+            return
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.close)
+
+    def _tell(self, refusal: HttpRefusal, request_id: str) -> None:
+        now = self._lane.shared.chances.monotonic()
+        story = Story(
+            request_id=request_id,
+            method="",
+            path=self.url[:200].decode("latin-1"),
+            client=self.address,
+            began=now,
+            status=refusal.status,
+            code=refusal.problem.code,
+            outcome=REFUSED,
+            why=refusal.problem.message,
+            answered=now,
+        )
+        self._lane.shared.telling.ended(story, now)
 
     def _without_upgrade(self, rest: bytes) -> None:
         """Read a request again without its offer to upgrade; ``rest`` is what follows its head.

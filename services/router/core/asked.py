@@ -11,7 +11,9 @@ from services.router.core.errors import BadRequestError, BodyTooLargeError, Enco
 _WINDOW_OF_GZIP = 31
 
 
-class _StreamOptions(Struct, frozen=True):
+class StreamOptions(Struct, frozen=True):
+    """What a client wants of its stream."""
+
     include_usage: bool | None = None
 
 
@@ -20,7 +22,7 @@ class Asked(Struct, frozen=True, gc=False):
 
     model: str | None = None
     stream: bool | None = None
-    stream_options: _StreamOptions | None = None
+    stream_options: StreamOptions | None = None
 
     def shows_usage(self) -> bool:
         """Tell whether a stream shall end in the usage event."""

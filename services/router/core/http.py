@@ -11,11 +11,13 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _CLOSE = b"connection: close\r\n"
 _ALLOWED = re.compile(
     r"authorization|content-type|accept|x-request-id|x-stainless-[a-z0-9-]+|openai-[a-z]+"
+    r"|x-api-key|anthropic-[a-z-]+"
 )
 _ALLOW_ALWAYS = ("authorization", "content-type", "x-request-id")
 _EXPOSED = ", ".join(
     [
         "x-request-id",
+        "request-id",
         "openai-processing-ms",
         "x-caravan-instance",
         "retry-after",

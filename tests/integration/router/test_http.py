@@ -1,5 +1,8 @@
 """HTTP itself: request ids, CORS, keep-alive, pipelining; seen on bare connections."""
 
+import asyncio
+import re
+
 import pytest
 
 from tests.integration.router.engine import polite
@@ -212,3 +215,45 @@ async def test_metrics_count_requests_retries_and_ages(world, engine, other):
     assert 'caravan_router_retries_total{why="refused"}' in text
     assert f'caravan_router_first_byte_seconds_count{{route="{CHAT}"}} 8.0' in text
     assert 'caravan_router_view_age_seconds{bucket="keys"}' in text
+
+
+@pytest.mark.parametrize("extra", ["Connection: close\r\n", "Expect: 100-continue\r\n"])
+async def test_a_refusal_can_be_read_by_a_client_that_still_sends_its_body(world, engine, extra):
+    await world.serving(engine)
+    begin = head(b"", secret="ck-" + "0" * 49, extra=extra)
+    begin = begin.replace(b"Content-Length: 0", b"Content-Length: 8388608")
+    async with world.raw(begin) as (reader, writer):
+        for _ in range(128):
+            writer.write(b"x" * 65536)
+        answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        assert b"invalid_api_key" in await asyncio.wait_for(reader.read(), 60)
+
+
+async def test_what_is_no_http_is_told_of_too(world, engine):
+    await world.serving(engine)
+    async with world.raw(b"this is no HTTP\r\n\r\n") as (reader, _):
+        answer = await asyncio.wait_for(reader.read(), 60)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    found = re.search(rb"x-request-id: (\S+)", answer)[1].decode()
+
+    async with world.http.get(world.base + "/metrics") as response:
+        assert 'status="400"' in await response.text()
+    assert found.startswith("req-")
+
+
+async def test_a_page_may_use_the_messages_api(world, engine):
+    await world.serving(engine)
+    asked = {
+        "origin": "http://page",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "x-api-key, anthropic-version, x-evil",
+    }
+    async with world.http.options(world.base + "/v1/messages", headers=asked) as response:
+        allowed = response.headers["access-control-allow-headers"]
+    assert "x-api-key" in allowed
+    assert "anthropic-version" in allowed
+    assert "x-evil" not in allowed
+    async with world.http.get(world.base + "/v1/messages") as response:
+        assert response.headers["request-id"] == response.headers["x-request-id"]
+        assert (await response.json())["type"] == "error"

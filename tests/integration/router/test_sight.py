@@ -11,6 +11,8 @@ from tests.integration.router.engine import token
 from tests.integration.router.otlp import Receiver
 from tests.integration.router.world import CHAT, MODEL, SECRET, body, eventually, serves
 
+PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
 SAID, HEARD = "xylophone-of-the-asker", "quicksilver-of-the-model"
 """Words that stand in a prompt and in an answer; nobody but engine and client may see them."""
 ASKING = [{"role": "user", "content": f"Tell of the {SAID}"}]
@@ -151,3 +153,26 @@ async def test_tracing_that_cannot_work_is_one_line_and_an_exit(world, process, 
     assert await asyncio.wait_for(child.wait(), 60) == 2
     [line] = (world.folder / "router.log").read_text().splitlines()
     assert line.startswith(f"caravan router: {name} is ")
+
+
+async def test_the_engine_is_told_the_span_below_the_clients(world, engine, process, receiver):
+    child = await process(ROUTER_OTLP_ENDPOINT=receiver.url, ROUTER_LOG_FORM="json")
+    await serves(world)
+    async with world.post(body(), headers={"traceparent": PARENT}) as response:
+        await response.read()
+    await ended(child)
+
+    told_engine = engine.requests[-1].headers["traceparent"]
+    (span,) = [s for s, _ in receiver.spans if s.parent_span_id.hex() == "00f067aa0ba902b7"]
+    assert told_engine == f"00-{span.trace_id.hex()}-{span.span_id.hex()}-01"
+    assert span.trace_id.hex() == "4bf92f3577b34da6a3ce929d0e0e4736"
+    assert told(world)[-1]["trace"] == told_engine
+
+
+async def test_untraced_the_clients_traceparent_travels_on_as_it_came(world, engine):
+    await world.serving(engine)
+    async with world.post(body(), headers={"traceparent": PARENT, "tracestate": "a=b"}) as response:
+        await response.read()
+
+    assert engine.requests[-1].headers["traceparent"] == PARENT
+    assert engine.requests[-1].headers["tracestate"] == "a=b"

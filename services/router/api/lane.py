@@ -111,6 +111,8 @@ class ClientConnection(HttpToolsProtocol):
         self._in_head = self._long = False
         self._head_size = 0
         """Bytes of a head that is not whole yet."""
+        self._heads = 0
+        """How many there were in the bytes that the parser got last."""
         self._hot: Exchange | None = None
         """The exchange whose request is being read, or was read last."""
         self._active: Exchange | None = None
@@ -158,7 +160,7 @@ class ClientConnection(HttpToolsProtocol):
             self._crashed(exc)
 
     def _parse(self, data: bytes) -> None:
-        between = self._between
+        between, self._heads = self._between, 0
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as exc:
@@ -169,11 +171,12 @@ class ClientConnection(HttpToolsProtocol):
             self._refuse_head()
         if self._in_head:
             self._look_at_part(len(data))
-        elif between and self._hot is not None and self._patience:
+        elif between and self._heads == 1 and self._hot is not None and self._patience:
             self._patience -= 1
             self._know(self._hot.head, data)
 
     def _know(self, head: Head, data: bytes) -> None:
+        """Remember the one head in ``data``, which begins with it."""
         found = None if head.special or head.length is None or not head.chunks else pattern(data)
         self._known = None if found is None else (found, head)
 
@@ -239,6 +242,7 @@ class ClientConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._heads += 1
         parser = self.parser
         if self._closed:
             raise ValueError("the connection is closed")  # the parser stops; see _crashed

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.integration.router.engine import polite
-from tests.integration.router.world import CHAT, MODEL, SECRET, body, head, until
+from tests.integration.router.world import CHAT, MODEL, SECRET, body, eventually, head, until
 
 ORIGIN = {"origin": "https://app.example"}
 GOOD = b'{"model":"u-8105f7322477/test"}'
@@ -257,3 +257,39 @@ async def test_a_page_may_use_the_messages_api(world, engine):
     async with world.http.get(world.base + "/v1/messages") as response:
         assert response.headers["request-id"] == response.headers["x-request-id"]
         assert (await response.json())["type"] == "error"
+
+
+async def test_a_head_that_comes_again_means_what_it_meant(world, engine):
+    """Also when it had come together with another one, which has the same length."""
+    await world.serving(engine)
+    good, bad = head(GOOD), head(GOOD, secret="ck-" + "0" * 49)
+    async with world.raw(good + bad) as (reader, writer):
+        assert [await answer(reader) for _ in range(2)] == [200, 401]
+        for sent in (good, bad, good, good, bad, bad, good):
+            writer.write(sent)
+            assert await answer(reader) == (200 if sent is good else 401)
+        writer.write(head(GOOD + b" " * 1000) + head(b"{}") + good[:40])
+        assert [await answer(reader) for _ in range(2)] == [200, 400]
+        writer.write(good[40:])
+        assert await answer(reader) == 200
+    assert [len(request.body) for request in engine.requests][-2:] == [len(GOOD) + 1000, len(GOOD)]
+
+
+async def test_a_revoked_key_is_refused_though_its_head_is_known(world, engine):
+    await world.serving(engine)
+    async with world.raw(head(GOOD)) as (reader, writer):
+        assert await answer(reader) == 200
+        await world.key(state="revoked")
+
+        async def refused():
+            writer.write(head(GOOD))
+            return await answer(reader) == 401
+
+        await eventually(refused)
+
+
+async def answer(reader):
+    """Read one answer whole; return its status."""
+    top = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
+    await reader.readexactly(int(re.search(rb"content-length: (\d+)", top)[1]))
+    return int(top.split()[1])

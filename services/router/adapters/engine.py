@@ -169,10 +169,14 @@ class EngineConnection(asyncio.Protocol):
         if data[9:10] == b"1":  # an interim answer came with it
             self._completed(asker, self._give(asker, data))
             return
-        if self._keep and b"content-length" in self._headers:
+        body = data[data.find(_BLANK) + len(_BLANK) :]
+        length = self._headers.get(b"content-length")
+        if length is not None and len(body) > int(length):
+            body, self._surplus = body[: int(length)], True
+        elif length is not None and self._keep:
             found = pattern(data)
             self._known = None if found is None else (found, self._headers)
-        self._whole(asker, self._headers, data[data.find(_BLANK) + len(_BLANK) :])
+        self._whole(asker, self._headers, body)
 
     def _came_unasked(self, data: bytes) -> None:
         """Read on to the end of an answer that nobody needs any more; anything else is odd."""

@@ -10,7 +10,8 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from caravan.contracts.errors import Refusal
-from services.router.api.answers import Answer, Answering, answer, pass_whole
+from services.router.api.answering import Answer, Answering
+from services.router.api.answers import answer, pass_whole
 from services.router.api.shared import Shared
 from services.router.core import admission, asked
 from services.router.core.attempts import Attempts, Failure

@@ -211,6 +211,9 @@ class EngineConnection(asyncio.Protocol):
             if self in self.idle:
                 self.idle.remove(self)
             return
+        # The others that are kept may be as dead; a new one tells at once whether it is the engine.
+        while self.idle:
+            self.idle.pop().close()
         try:
             if receiver is not None and exc is None and not self._framed():
                 receiver.ended()  # an answer without a length ends with its connection

@@ -249,3 +249,33 @@ async def test_a_deployment_that_the_view_lacks_is_looked_up(world, engine):
         await world.deploy(path, ["i-aaaaaa"])
         status, _, found = await world.asked(body() | {"model": path})
         assert status == 200 or found["error"]["code"] == "model_not_ready"
+
+
+async def test_an_engine_that_dies_with_all_its_kept_connections_costs_no_request(
+    world, engine, other
+):
+    writers, all_came = [], asyncio.Event()
+
+    async def together(request, connection):
+        writers.append(connection.writer)
+        if len(writers) == 8:
+            all_came.set()
+        await all_came.wait()
+        await polite(request, connection)
+
+    async def dies(_, connection):
+        engine._server.close()
+        connection.reset()
+        for writer in writers:
+            if writer.get_extra_info("sockname")[1] == engine.port:
+                writer.transport.abort()
+
+    engine.script = other.script = together
+    await world.serving(engine, other)
+    asking = [asyncio.create_task(world.asked(body())) for _ in range(8)]
+    assert [status for status, _, _ in await asyncio.gather(*asking)] == [200] * 8
+
+    engine.script, other.script = dies, polite
+    for _ in range(8):
+        assert (await world.asked(body()))[0] == 200
+    assert len(engine.requests) == 5  # the last of them ended it

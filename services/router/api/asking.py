@@ -72,7 +72,10 @@ class Asking:
         exchange.story.attempts += 1
         exchange.story.instance = candidate.instance
         url, head = candidate.record.url, self._head(candidate)
-        link = self._link = shared.engines.send(self, url, head, exchange.body)
+        # A second attempt takes no kept connection: that one may have been closed meanwhile too.
+        again = self._attempts is not None
+        link = None if again else shared.engines.send(self, url, head, exchange.body)
+        self._link = link
         if link is None:
             self._opening = shared.engines.open(self, url, head, exchange.body)
         elif exchange.waits():

@@ -2,7 +2,7 @@
 
     K=$(python -m benchmarks.router_under_test --make-key)
     python -m benchmarks.router_under_test --port 18080 --model u-8105f7322477/fake --key $K \\
-        --engine http://127.0.0.1:19001 --engine http://127.0.0.1:19002 --pids-file /tmp/pids
+        --engine http://127.0.0.1:19001 --engine http://127.0.0.1:19002 --pids-file pids
 
 Starts a nats-server with the buckets and streams of a platform, writes what auth, scheduler and
 workers would write there (the key, one running deployment, per ``--engine`` one ready instance

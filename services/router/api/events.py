@@ -23,6 +23,8 @@ from services.router.core.ports import NO_TAIL
 from services.router.core.sse import EventStream
 from services.router.core.story import COMPLETE, TRUNCATED
 
+HELD = 2**20
+"""So much may come before the model's first event; more is passed on."""
 EARLY = "the engine ended its stream early"
 _GLANCED = frozenset({CHAT, COMPLETIONS})
 _HEAD = http.EVENT_STREAM_LINES + CHUNKED
@@ -132,7 +134,7 @@ class Events:
             return
         if stream.error is not None and not stream.begun:
             self._refused(engine_errors.read(stream.error))
-        elif not stream.begun:
+        elif not stream.begun and len(self._held) <= HELD:
             self._held += out
         else:
             out, self._held = self._held + out, b""

@@ -123,6 +123,7 @@ class ClientConnection(HttpToolsProtocol):
         """Whether an answer has said that it is the last one."""
         self._closed = False
         """Whether nothing more is read; what was read may still be answered."""
+        self._starting = False
         self._discarded = 0
         self._heard = lane.clock.now
         self._unsent, self._unsent_since = 0, 0.0
@@ -152,12 +153,21 @@ class ClientConnection(HttpToolsProtocol):
         if len(data) > HEAD_LIMIT:
             self._long = True
         try:
-            if self._left:
-                self._more(data)
-            elif not (self._between and self._known is not None and self._fits(data)):
-                self._parse(data)
+            while data and not self._closed:
+                data = self._take(data)
         except Exception as exc:  # noqa: BLE001 - logged; a client must not wait for nothing
             self._crashed(exc)
+
+    def _take(self, data: bytes) -> bytes:
+        """Take what comes next; return what is left of ``data``, as requests may be pipelined."""
+        if self._left:
+            return self._more(data)
+        if self._between and self._known is not None:
+            begin = self._fits(data)
+            if begin:
+                return self._more(data[begin:])
+        self._parse(data)
+        return b""
 
     def _parse(self, data: bytes) -> None:
         between, self._heads = self._between, 0
@@ -180,24 +190,23 @@ class ClientConnection(HttpToolsProtocol):
         found = None if head.special or head.length is None or not head.chunks else pattern(data)
         self._known = None if found is None else (found, head)
 
-    def _fits(self, data: bytes) -> bool:
-        """Take a request whose head is known, past the parser; tell whether it was one."""
+    def _fits(self, data: bytes) -> int:
+        """Take a head that is known, past the parser; return where its body begins, else 0."""
         cycle = self.cycle
         assert self._known is not None
         known, head = self._known
         length, begin = known.fit(data)
         if not begin or not cycle.response_complete:
-            return False
+            return 0
         self._patience = UNLIKE
         hot = Exchange(self._lane.shared, self, head, length)
         self.cycle = self._hot = self._active = hot  # type: ignore[assignment] # as uvicorn's
         self._left = length
         hot.begin()
-        self._more(data[begin:])
-        return True
+        return begin
 
-    def _more(self, data: bytes) -> None:
-        """Take more of the body of a request that went past the parser, and what follows it."""
+    def _more(self, data: bytes) -> bytes:
+        """Take more of the body of a request that went past the parser; return what follows it."""
         hot, left = self._hot, self._left
         assert hot is not None
         self._left = max(0, left - len(data))
@@ -208,8 +217,7 @@ class ClientConnection(HttpToolsProtocol):
             hot.take(body)
         if not self._left:
             hot.whole()
-        if len(data) > left:
-            self.data_received(data[left:])
+        return data[left:]
 
     def _look_at_part(self, size: int) -> None:
         """Bound a head that comes in parts; of the first one it is not known how much is its."""
@@ -334,9 +342,20 @@ class ClientConnection(HttpToolsProtocol):
             return
         if self.flow.read_paused:
             self.flow.resume_reading()
-        if self.pipeline:
+        if not self._starting:
+            self._start_waiting()
+
+    def _start_waiting(self) -> None:
+        """Start the next pipelined request, and those after it as long as each is answered at once.
+
+        In a loop: a client may have sent more refused ones together than calls can be nested.
+        """
+        self._starting, over = True, True
+        while self.pipeline and over and not self._ended:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
+            over = cycle.response_complete
+        self._starting = False
 
     # The clock
 

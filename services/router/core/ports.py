@@ -8,8 +8,8 @@ from caravan.contracts.instances import Record
 from caravan.contracts.keys import KeyEntry
 from services.router.core.attempts import Failure
 
-NO_TAIL = b"\0"
-"""Nothing that is passed on by its tail ends with it."""
+NO_TAIL = b"\0\0\0\0"
+"""Nothing is passed on by it: its last line would have to begin four bytes before the end."""
 
 
 class Receiver(Protocol):

@@ -293,3 +293,22 @@ async def answer(reader):
     top = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
     await reader.readexactly(int(re.search(rb"content-length: (\d+)", top)[1]))
     return int(top.split()[1])
+
+
+@pytest.mark.parametrize("first", [b"", head(GOOD)], ids=["at once", "behind one that is answered"])
+async def test_any_number_of_refused_requests_may_be_pipelined(world, engine, first):
+    go = asyncio.Event()
+
+    async def waits(request, connection):
+        await go.wait()
+        await polite(request, connection)
+
+    engine.script = waits
+    await world.serving(engine)
+    bad = head(b"{}")
+    async with world.raw(bad) as (reader, writer):
+        assert await answer(reader) == 400  # from now on its head is known
+        writer.write(first + bad * 1000)
+        go.set()
+        found = [await answer(reader) for _ in range(1000 + bool(first))]
+    assert found == [200] * bool(first) + [400] * 1000

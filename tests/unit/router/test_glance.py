@@ -6,7 +6,8 @@ import httptools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.router.core.glance import LAST_CHUNK, Glance
+from services.router.core.glance import CHUNK_HEAD, LAST_CHUNK, Glance
+from services.router.core.ports import NO_TAIL
 from services.router.core.sse import EventStream
 
 COMPACT = (
@@ -200,3 +201,8 @@ def test_an_event_that_a_chunk_cuts_is_taken_apart():
 
     assert glance.look(cut) is None
     assert glance.rest == cut
+
+
+@given(st.text("\n\0x", max_size=12).map(str.encode))
+def test_no_piece_of_what_is_no_stream_can_be_taken_for_an_ordinary_event(data):
+    assert not (data.endswith(NO_TAIL) and data.find(b"\n", CHUNK_HEAD) == len(data) - 4)

@@ -11,10 +11,10 @@ _OVERLAP = 64
 """Bytes kept of what was passed on, so that no pattern is missed where two pieces meet."""
 
 _BOUNDARY = re.compile(rb"\r?\n\r?\n")
-_BOUNDARY_REACH = 3
-_DATA = re.compile(rb"(?:^|\n)data:[ ]?")
-_DONE = re.compile(rb"(?:^|\n)data:[ ]?\[DONE\]\s*$")
-_ERROR = re.compile(rb'(?:^|\n)data:\s*\{\s*(?:"error"\s*:\s*[{"]|"object"\s*:\s*"error")')
+BOUNDARY_REACH = 3
+DATA = re.compile(rb"(?:^|\n)data:[ ]?")
+DONE = re.compile(rb"(?:^|\n)data:[ ]?\[DONE\]\s*$")
+ERROR = re.compile(rb'(?:^|\n)data:\s*\{\s*(?:"error"\s*:\s*[{"]|"object"\s*:\s*"error")')
 # Inside a JSON string every quote is escaped, so text that talks about these words never matches.
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
@@ -40,44 +40,33 @@ def usage_in(body: bytes) -> Usage | None:
         return None
 
 
-class EventStream:
-    """Decides, event by event, what a client sees of an engine's stream.
+class Split:
+    """Splits a stream into events, in pieces of any size; what becomes of each is a subclass's."""
 
-    Bytes pass as they came, but for the usage event that a client did not ask for and for what
-    follows an error. ``complete`` is true only after a finish reason and ``[DONE]``: a ``[DONE]``
-    without a finish reason is held back, because to a client it would look like the end.
-    """
-
-    def __init__(self, *, show_usage: bool) -> None:
-        self._show_usage = show_usage
+    def __init__(self) -> None:
         self._rest = b""
         self._passed = 0
         """How much of ``_rest`` the client has already; more than 0 only inside a long event."""
-        self._finished = False
         self.begun = False
-        """Whether the first event with data is known, so that the client's status can be sent."""
+        """Whether what decides about the client's status is known."""
         self.done = False
+        """Whether the good end has passed."""
         self.error: bytes | None = None
         """The engine's error event; nothing passes after it."""
         self.usage: Usage | None = None
-
-    @property
-    def complete(self) -> bool:
-        return self._finished and self.done
-
-    def go_on(self, *, begun: bool, finished: bool) -> None:
-        """Go on where an event begins, in a stream of which the client has the beginning."""
-        self.begun, self._finished = begun, finished
 
     def feed(self, data: bytes) -> bytes:
         """Return what of the engine's ``data`` goes to the client now."""
         if self.error is not None or self.done:
             return b""
+        if not self._rest and _is_one_event(data):
+            return self._event(data)
         buffer, start, out = self._rest + data, 0, []
-        for boundary in _BOUNDARY.finditer(buffer, max(0, len(self._rest) - _BOUNDARY_REACH)):
+        for boundary in _BOUNDARY.finditer(buffer, max(0, len(self._rest) - BOUNDARY_REACH)):
             out.append(self._event(buffer[start : boundary.end()]))
             start = boundary.end()
             if self.error is not None or self.done:
+                self._rest = b""
                 return b"".join(out)
         self._rest = buffer[start:]
         if len(self._rest) > LONG_EVENT:
@@ -89,30 +78,60 @@ class EventStream:
         return b"\n\n" if self._passed else b""
 
     def _event(self, event: bytes) -> bytes:
+        """Return what of a whole event goes to the client."""
+        raise NotImplementedError
+
+    def _begin_of_long_event(self) -> bytes:
+        """Return what of ``_rest``, a part of a long event, goes to the client."""
+        raise NotImplementedError
+
+
+class EventStream(Split):
+    """Decides, event by event, what a client sees of an engine's stream.
+
+    Bytes pass as they came, but for the usage event that a client did not ask for and for what
+    follows an error. ``complete`` is true only after a finish reason and ``[DONE]``: a ``[DONE]``
+    without a finish reason is held back, because to a client it would look like the end.
+    """
+
+    def __init__(self, *, show_usage: bool) -> None:
+        super().__init__()
+        self._show_usage = show_usage
+        self._finished = False
+
+    @property
+    def complete(self) -> bool:
+        return self._finished and self.done
+
+    def go_on(self, *, begun: bool, finished: bool) -> None:
+        """Go on where an event begins, in a stream of which the client has the beginning."""
+        self.begun, self._finished = begun, finished
+
+    def _event(self, event: bytes) -> bytes:
         passed, self._passed = self._passed, 0
         if passed:
             self._note_finish(event)
             return event[passed:]
-        if _ERROR.search(event):
-            self.error = _payload(event)
+        if ERROR.search(event):
+            self.error = payload(event)
             return b""
-        if _DONE.search(event):
+        if DONE.search(event):
             self.done = self._finished
             return event if self.done else b""
-        self.begun = self.begun or _DATA.search(event) is not None
+        self.begun = self.begun or DATA.search(event) is not None
         self._note_finish(event)
         return b"" if self._hidden(event) else event
 
     def _hidden(self, event: bytes) -> bool:
         if not (_USAGE.search(event) and _NO_CHOICES.search(event)):
             return False
-        self.usage = usage_in(_payload(event)) or self.usage
+        self.usage = usage_in(payload(event)) or self.usage
         return not self._show_usage
 
     def _begin_of_long_event(self) -> bytes:
         out = self._rest[self._passed :]
-        if not self._passed and _ERROR.search(self._rest):
-            self.error = _payload(self._rest)
+        if not self._passed and ERROR.search(self._rest):
+            self.error = payload(self._rest)
             return b""
         self.begun = True
         self._note_finish(self._rest)
@@ -124,6 +143,12 @@ class EventStream:
         self._finished = self._finished or _FINISH.search(event) is not None
 
 
-def _payload(event: bytes) -> bytes:
+def _is_one_event(data: bytes) -> bool:
+    """Tell whether ``data`` is one whole event, as it nearly always is: no search is needed."""
+    return 0 < data.find(b"\n\n") == len(data) - 2 and b"\r" not in data
+
+
+def payload(event: bytes) -> bytes:
+    """Return the data of an event."""
     lines = (line for line in event.splitlines() if line.startswith(b"data:"))
     return b"\n".join(line[5:].strip() for line in lines)

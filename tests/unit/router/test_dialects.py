@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.router.core import engine_errors
+from services.router.core import engine_errors, sse
 from services.router.core.dialects import DIALECTS, MESSAGES, RESPONSES, base
 from services.router.core.sse import Usage
 
@@ -224,12 +224,12 @@ def test_a_long_event_passes_in_pieces_of_any_size(size, cuts):
     long = event("response.image.partial", b'{"image":"' + b"A" * size + b'"}')
     end = COMPLETED.replace(b'"error":null', b'"output":"' + b"B" * size + b'"')
     whole = CREATED + long + end
-    before, base.LONG_EVENT = base.LONG_EVENT, 100
+    before, sse.LONG_EVENT = sse.LONG_EVENT, 100
     try:
         stream = watch(RESPONSES)
         assert fed(stream, pieces(whole, cuts)) == whole
     finally:
-        base.LONG_EVENT = before
+        sse.LONG_EVENT = before
     assert stream.complete
     assert stream.usage == Usage(prompt_tokens=28, completion_tokens=2)
     assert (stream.seen, stream.frame_end()) == (3, b"")
@@ -239,8 +239,8 @@ def test_a_long_event_passes_in_pieces_of_any_size(size, cuts):
 def test_a_last_event_too_long_to_be_held_passes_all_the_same(size, cuts):
     end = COMPLETED.replace(b'"error":null', b'"output":"' + b"B" * size + b'"')
     whole = CREATED + DELTA + end
-    before = base.LONG_EVENT, base.HELD_EVENT
-    base.LONG_EVENT = base.HELD_EVENT = 300
+    before = sse.LONG_EVENT, base.HELD_EVENT
+    sse.LONG_EVENT = base.HELD_EVENT = 300
     try:
         stream = watch(RESPONSES)
         assert fed(stream, pieces(whole, cuts)) == whole
@@ -249,7 +249,7 @@ def test_a_last_event_too_long_to_be_held_passes_all_the_same(size, cuts):
         fed(half, pieces(whole[:-2], cuts))
         assert not half.complete
     finally:
-        base.LONG_EVENT, base.HELD_EVENT = before
+        sse.LONG_EVENT, base.HELD_EVENT = before
 
 
 def test_an_engine_that_only_pings_does_not_fill_the_memory():

@@ -21,9 +21,9 @@ from msgspec import Struct
 
 from caravan.contracts.errors import Refusal
 from services.router.core.dialects import base
-from services.router.core.dialects.base import Counts, NamedEvents, payload
+from services.router.core.dialects.base import Counts, NamedEvents
 from services.router.core.errors import Headers
-from services.router.core.sse import Usage
+from services.router.core.sse import Usage, payload
 
 API, INVALID, OVERLOADED = "api_error", "invalid_request_error", "overloaded_error"
 TYPES = {

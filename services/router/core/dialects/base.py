@@ -9,22 +9,15 @@ from msgspec import Struct
 
 from caravan.contracts.errors import Refusal
 from services.router.core.errors import EngineFailedError, Headers
-from services.router.core.sse import Usage
+from services.router.core.sse import BOUNDARY_REACH, DATA, DONE, ERROR, Split, Usage, payload
 
-LONG_EVENT = 64 * 2**10
-"""A longer event is passed on as it comes, unless its end or its kind decides something."""
 HELD_EVENT = 2**20
 """One that does decide is held whole up to here: the last event repeats the whole answer.
 
 So much is held, too, of what comes before the model says something.
 """
 
-_BOUNDARY = re.compile(rb"\r?\n\r?\n")
-_BOUNDARY_REACH = 3
 _NAME = re.compile(rb"(?:^|\n)event:[ ]?([^\r\n]*)")
-_DATA = re.compile(rb"(?:^|\n)data:[ ]?")
-_DONE = re.compile(rb"(?:^|\n)data:[ ]?\[DONE\]\s*$")
-_ERROR = re.compile(rb'(?:^|\n)data:\s*\{\s*(?:"error"\s*:\s*[{"]|"object"\s*:\s*"error")')
 
 
 class Stream(Protocol):
@@ -95,12 +88,6 @@ def bearer(headers: Mapping[bytes, bytes]) -> str | None:
     return secret.decode("latin-1") if secret and scheme.lower() == b"bearer" else None
 
 
-def payload(event: bytes) -> bytes:
-    """Return the data of an event."""
-    lines = (line for line in event.splitlines() if line.startswith(b"data:"))
-    return b"\n".join(line[5:].strip() for line in lines)
-
-
 class Counts(Struct, frozen=True):
     """Tokens as the newer APIs name them; what came from a cache may be counted apart."""
 
@@ -139,7 +126,7 @@ def usage_in(body: bytes) -> Usage | None:
     return found.usage() if found else None
 
 
-class NamedEvents:
+class NamedEvents(Split):
     """A stream of named events, in pieces of any size.
 
     Bytes pass as they came. Events that a server sends before the model has said anything are
@@ -152,44 +139,16 @@ class NamedEvents:
     ERRORS: ClassVar[frozenset[bytes]]
 
     def __init__(self) -> None:
-        self._rest = b""
-        self._passed = 0
-        """How much of ``_rest`` the client has already; more than 0 only inside a long event."""
+        super().__init__()
         self._long_end = False
         """Whether the long event is the last one."""
         self._held: list[bytes] = []
         self._held_bytes = 0
-        self.begun = False
-        self.done = False
-        self.error: bytes | None = None
-        self.usage: Usage | None = None
         self.seen = 0
 
     @property
     def complete(self) -> bool:
         return self.done
-
-    def feed(self, data: bytes) -> bytes:
-        """Return what of the engine's ``data`` goes to the client now."""
-        if self.error is not None or self.done:
-            return b""
-        if not self._rest and _is_one_event(data):
-            return self._event(data)
-        buffer, start, out = self._rest + data, 0, []
-        for boundary in _BOUNDARY.finditer(buffer, max(0, len(self._rest) - _BOUNDARY_REACH)):
-            out.append(self._event(buffer[start : boundary.end()]))
-            start = boundary.end()
-            if self.error is not None or self.done:
-                self._rest = b""
-                return b"".join(out)
-        self._rest = buffer[start:]
-        if len(self._rest) > LONG_EVENT:
-            out.append(self._begin_of_long_event())
-        return b"".join(out)
-
-    def frame_end(self) -> bytes:
-        """Return what ends an event of which the client has a part, so that another may follow."""
-        return b"\n\n" if self._passed else b""
 
     def note(self, name: bytes, event: bytes) -> None:
         """Keep what an event says about the answer; it is on its way to the client."""
@@ -215,14 +174,14 @@ class NamedEvents:
             self.done = self.ends(event)
             if not self.done:
                 return b""
-        elif b"[DONE]" in event and _DONE.search(event):
+        elif b"[DONE]" in event and DONE.search(event):
             return b""
         self.note(name, event)
         return self._on(name, event)
 
     def _on(self, name: bytes, event: bytes) -> bytes:
         """Pass ``event`` on, or hold it while nothing is said yet."""
-        says = _DATA.search(event) is not None
+        says = DATA.search(event) is not None
         self.seen += says
         if self.begun:
             return event
@@ -237,7 +196,7 @@ class NamedEvents:
         return held
 
     def _failed(self, name: bytes, event: bytes) -> bool:
-        if name in self.ERRORS or (not name and _ERROR.search(event)):
+        if name in self.ERRORS or (not name and ERROR.search(event)):
             self.error = self.told(event)
             return True
         return False
@@ -258,14 +217,9 @@ class NamedEvents:
 
     def _more_of_long_event(self) -> bytes:
         out = self._rest[self._passed :]
-        self._rest = self._rest[-_BOUNDARY_REACH:]
+        self._rest = self._rest[-BOUNDARY_REACH:]
         self._passed = len(self._rest)
         return out
-
-
-def _is_one_event(data: bytes) -> bool:
-    """Tell whether ``data`` is one whole event, as it nearly always is: then no regex is needed."""
-    return 0 < data.find(b"\n\n") == len(data) - 2 and b"\r" not in data
 
 
 def _name(event: bytes) -> bytes:

@@ -22,8 +22,8 @@ from msgspec import Struct
 from caravan.contracts.errors import Refusal
 from services.router.core import errors
 from services.router.core.dialects import base
-from services.router.core.dialects.base import Counts, NamedEvents, payload
-from services.router.core.sse import Usage
+from services.router.core.dialects.base import Counts, NamedEvents
+from services.router.core.sse import Usage, payload
 
 _STATUS = re.compile(r"([45]\d\d): ")
 _FULL = "queue is full"

@@ -120,3 +120,16 @@ async def test_a_model_within_the_keys_scopes_answers(world, engine):
     await world.key(OTHER_SECRET, id="k-2", scopes=[f"{TENANT}/else", MODEL])
 
     assert (await world.asked(body(), secret=OTHER_SECRET))[0] == 200
+
+
+async def test_a_model_that_was_just_used_is_still_nobody_elses(world, engine):
+    await world.serving(engine)
+    other, scoped = keys.mint(2**200 + 1), keys.mint(2**200 + 2)
+    await world.key(other, id="k-2", tenant="u-000000000001")
+    await world.key(scoped, id="k-3", scopes=[f"{MODEL}-other"])
+    assert (await world.asked(body()))[0] == 200
+
+    for secret in (other, scoped):
+        status, error = await world.refused(body(), secret=secret)
+        assert (status, error["code"]) == (404, "model_not_found")
+    assert len(engine.requests) == 1

@@ -127,13 +127,21 @@ def _prepare_litellm() -> object:
     return tools.environment("litellm")
 
 
+def _engines(site: Site) -> list[str]:
+    return [word for url in site.urls for word in ("--engine", url)]
+
+
+def _lean(site: Site) -> list[str]:
+    lane = "benchmarks.router.lean"
+    return [sys.executable, "-m", lane, "--port", str(site.port), *_engines(site)]
+
+
 def _ours(processes: int) -> Callable[[Site], list[str]]:
     def command(site: Site) -> list[str]:
-        engines = [word for url in site.urls for word in ("--engine", url)]
         return [
             *(sys.executable, "-m", "benchmarks.router_under_test", "--port", str(site.port)),
-            *("--model", OUR_MODEL, "--key", OUR_KEY, *engines, "--processes", str(processes)),
-            *("--pids-file", str(site.folder / "pids")),
+            *("--model", OUR_MODEL, "--key", OUR_KEY, *_engines(site)),
+            *("--processes", str(processes), "--pids-file", str(site.folder / "pids")),
         ]
 
     return command
@@ -169,6 +177,7 @@ PEERS = {
             environ=_LITELLM,
             leaves_out=frozenset({"A256", "B32n", "B32e", "C1000"}),
         ),
+        Peer(name="lean", command=_lean),
         _us("ours", 1),
         _us("ours-2p", 2),
     )

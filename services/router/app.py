@@ -81,7 +81,7 @@ def assemble(settings: Settings, bus: Bus, engines: Engines, tracer: Tracer | No
     in_flight, outliers = InFlight(), Outliers()
     loudness = Loudness(settings.log_successes_per_s)
     metrics = Metrics(in_flight, views.ages, outliers, loudness)
-    telling = Telling(metrics, loudness, tracer)
+    telling = Telling(metrics, loudness, tracer, asyncio.get_running_loop().call_soon)
     shared = Shared(
         gate=Gate(views, chances),
         targets=Targets(views, in_flight, outliers.ejected),

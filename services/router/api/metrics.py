@@ -94,15 +94,18 @@ class Metrics:
 
     def observe(self, story: Story, now: float) -> None:
         """Count a request that ended at ``now``, monotonic seconds."""
-        alike = (story.route, story.status, story.outcome)
+        status, answered, usage = story.status, story.answered, story.usage
+        alike = (story.route, status, story.outcome)
         ended = self._ended.get(alike) or self._ended.setdefault(alike, _Ended())
         ended.count += 1
-        if story.instance and story.answered and story.status < 400:
-            ended.time(story.answered - story.began, now - story.began)
-        if story.usage is not None:
-            tokens = self._tokens.get(story.deployment) or self._begun(story.deployment)
-            tokens[0] += story.usage.prompt_tokens
-            tokens[1] += story.usage.completion_tokens or 0
+        if answered and status < 400 and story.instance:
+            began = story.began
+            ended.time(answered - began, now - began)
+        if usage is not None:
+            deployment = story.deployment
+            tokens = self._tokens.get(deployment) or self._begun(deployment)
+            tokens[0] += usage.prompt_tokens
+            tokens[1] += usage.completion_tokens or 0
         if story.retried:
             self._retries.update(story.retried)
 

@@ -1,5 +1,6 @@
 """What is told of a request at its end: counted, written as a line, traced."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
@@ -28,10 +29,22 @@ class Telling:
 
     Lines: errors always, good requests as far as ``loudness`` lets them; the next line after some
     were left out says how many (``unlogged``).
+
+    ``soon`` is given what tells of all requests that have ended since it was called last: a busy
+    router's loop calls it once per turn, which is faster than in between, by what a processor
+    remembers of code that it has just run.
     """
 
-    def __init__(self, metrics: Metrics, loudness: Loudness, tracer: Tracer | None = None) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        loudness: Loudness,
+        tracer: Tracer | None = None,
+        soon: Callable[[Callable[[], None]], object] = lambda tell: tell(),
+    ) -> None:
         self._observe, self._loudness, self._tracer = metrics.observe, loudness, tracer
+        self._soon = soon
+        self._untold: list[tuple[Story, float]] = []
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
         self._write = logs.lines("request")
         self.tracing = tracer is not None
@@ -46,6 +59,17 @@ class Telling:
 
     def ended(self, story: Story, now: float) -> None:
         """Take the story of a request that ended at ``now``, monotonic seconds."""
+        untold = self._untold
+        untold.append((story, now))
+        if len(untold) == 1:
+            self._soon(self._tell_all)
+
+    def _tell_all(self) -> None:
+        untold, self._untold = self._untold, []
+        for story, now in untold:
+            self._told(story, now)
+
+    def _told(self, story: Story, now: float) -> None:
         if not story.status or not story.outcome:
             _settle(story)
         self._observe(story, now)

@@ -158,3 +158,21 @@ def test_untraced_the_clients_traceparent_travels_on():
 
     assert not own.tracing
     assert own.traceparent(b"as it came") == b"as it came"
+
+
+def test_what_has_ended_is_told_together_and_once(capsys):
+    turns = []
+    loudness = Loudness(10.0)
+    together = Telling(Metrics(InFlight(), dict, loudness=loudness), loudness, soon=turns.append)
+
+    for name in ("a", "b"):
+        together.ended(story(request_id=name), 2.0)
+    assert capsys.readouterr().err == ""
+    (tell,) = turns
+    tell()
+    together.ended(story(request_id="c"), 3.0)
+    turns[1]()
+
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["request_id"] for line in lines] == ["a", "b", "c"]
+    assert [line["ms"] for line in lines] == [1000.0, 1000.0, 2000.0]

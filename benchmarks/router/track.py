@@ -23,7 +23,7 @@ from caravan.contracts import names
 from caravan.kit.bus import Bus
 from caravan.testing.nats import NatsServer
 from services.router import app as router
-from services.router.adapters.engine import EngineConnection, Engines
+from services.router.adapters.engine import Engine, EngineConnection, Engines
 from services.router.api.lane import ClientConnection, Lane
 from services.router.api.shared import Shared
 from services.router.core.job import Clock
@@ -168,13 +168,13 @@ class Track:
             config=config, server_state=ServerState(), app_state={}, _loop=loop
         )
         self._from_client.connection_made(cast(Any, self.client))
-        # All engines share one list of kept connections, so that the same one always answers.
-        kept: list[EngineConnection] = []
-        self._from_engine = EngineConnection(engines, kept)
+        # All records share one engine, so that the same one always answers.
+        engine = Engine()
+        self._from_engine = EngineConnection(engines, engine)
         self._from_engine.connection_made(cast(Any, self.engine))
-        kept.append(self._from_engine)
+        engine.idle.append(self._from_engine)
         for record in _records(shared):
-            engines._idle[record] = kept  # noqa: SLF001 - no socket, so no way to open one
+            engines._by_url[record] = engine  # noqa: SLF001 - no socket, so no way to open one
 
     def run(self, one: Exchanged, times: int) -> float:
         """Send ``one`` so many times; return the seconds of CPU that each took."""

@@ -6,18 +6,19 @@ as it comes. A task is made only to open a connection.
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Self
 from urllib.parse import SplitResult, urlsplit
 
 import httptools
 import structlog
 
+from services.router.core.answer_head import AnswerHead
 from services.router.core.attempts import Failure
 from services.router.core.glance import CHUNK_HEAD
 from services.router.core.job import Clock
 from services.router.core.pattern import Pattern, pattern
-from services.router.core.ports import Asker, Receiver
+from services.router.core.ports import NO_TAIL, Asker, Receiver
 
 KEEP_ALIVE_S = 3.5
 """With a sweep's delay less than SGLang's 5 s, so that an idle connection is ours to close."""
@@ -34,30 +35,67 @@ _KEEP_ALIVE = {
 }
 log = structlog.get_logger()
 _OK = 200
+
 _NO_HTTP = (httptools.HttpParserError, httptools.HttpParserUpgrade)
 _BLANK = b"\r\n\r\n"
+_NO_HEAD = b"\0"
+"""No answer begins so."""
+
+
+class Engine:
+    """What is known of one engine."""
+
+    __slots__ = ("idle", "plain", "stream")
+
+    def __init__(self) -> None:
+        self.idle: list[EngineConnection] = []
+        """Connections that wait for their next request; the last one was used last."""
+        self.plain: tuple[Pattern, AnswerHead] | None = None
+        """The head of its last answer that named its length, as bytes and what it says."""
+        self.stream: tuple[bytes, AnswerHead | None] = (_NO_HEAD, None)
+        """The same of its last answer that did not."""
+
+
+class _Ends:
+    """What a parser tells of a message whose head is known: only where it ends."""
+
+    __slots__ = ("on_message_begin", "on_message_complete")
+
+    def __init__(self, connection: "EngineConnection") -> None:
+        self.on_message_begin = connection.on_known_begin
+        self.on_message_complete = connection.on_message_complete
 
 
 class EngineConnection(asyncio.Protocol):
     """One connection to an engine; ``asker`` is who it serves now, None while it is idle."""
 
-    def __init__(self, engines: "Engines", idle: "list[EngineConnection]") -> None:
+    def __init__(self, engines: "Engines", engine: Engine) -> None:
         self._engines, self._clock = engines, engines.clock
-        self.idle = idle
-        """Where it waits for its next request."""
+        self.engine = engine
         self._transport: asyncio.Transport = None  # type: ignore[assignment] # set when connected
-        self._parser = httptools.HttpResponseParser(self)
+        self._full = httptools.HttpResponseParser(self)
+        self._quick = httptools.HttpResponseParser(_Ends(self))
+        """Reads answers whose heads are known: it tells of no header."""
+        self._parser = self._full
+        """The one that reads the answer that comes now."""
         self._headers: dict[bytes, bytes] = {}
+        self._in_head = False
+        self._head: AnswerHead | None = None
+        """That of the answer that comes now, once it is known."""
         self._part = b""
         self._complete = self._keep = self._surplus = False
         """``_surplus``: something came after the answer, which nobody may take for the next one."""
         self._uses = self._status = 0
-        self._known: tuple[Pattern, Mapping[bytes, bytes]] | None = None
-        """The head of the last plain answer here, and its headers."""
         self._asker: Asker | None = None
         self._receiver: Receiver | None = None
-        self.heard = 0.0
-        """When something last came or went, in monotonic seconds of the coarse clock."""
+        # What a piece of a stream meets, beside each other and not where the answer is kept: at
+        # thousands of pieces a second the way to what is seldom in a cache costs most.
+        self._tail = NO_TAIL
+        self._write: Callable[[bytes], object] = _nowhere
+        self._passed = self._seen = 0
+        """Bytes that went to ``_write``, and how many when somebody looked last."""
+        self._heard = 0.0
+        """When something else came or went, in monotonic seconds of the coarse clock."""
 
     # What an asker may do
 
@@ -65,9 +103,9 @@ class EngineConnection(asyncio.Protocol):
         """Send a request whose answer goes to ``asker``."""
         self._asker = asker
         self._complete = False
-        self._headers = {}
+        self._parser, self._head = self._full, None
         self._uses += 1
-        self.heard = self._clock.now
+        self._heard = self._clock.now
         if len(body) < ONE_WRITE:
             self._transport.write(head + body)
         else:
@@ -77,7 +115,7 @@ class EngineConnection(asyncio.Protocol):
         """Need no more of this answer; the connection is kept if the engine ends it soon."""
         if self._asker is not asker:
             return
-        self._asker = self._receiver = None
+        self._leave()
         if self._complete:
             self._keep_or_close()
         else:
@@ -87,7 +125,7 @@ class EngineConnection(asyncio.Protocol):
     def abort(self, asker: Asker) -> None:
         """Close at once: an engine notices only that its client is gone."""
         if self._asker is asker:
-            self._asker = self._receiver = None
+            self._leave()
             self.close()
 
     def pause(self) -> None:
@@ -99,6 +137,12 @@ class EngineConnection(asyncio.Protocol):
         """Read on."""
         if not self._transport.is_closing():
             self._transport.resume_reading()
+
+    def heard(self, now: float) -> float:
+        """Return when something last came or went, as far as was asked at the time."""
+        if self._passed != self._seen:
+            self._seen, self._heard = self._passed, now
+        return self._heard
 
     def closing(self) -> bool:
         """Tell whether it can carry no further request."""
@@ -115,43 +159,68 @@ class EngineConnection(asyncio.Protocol):
         self._engines.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        self.heard = self._clock.now
-        asker, receiver = self._asker, self._receiver
+        asker = self._asker
         try:
-            if receiver is not None:
+            size = len(data)
+            if data.endswith(self._tail) and data.find(b"\n", CHUNK_HEAD) == size - 4:
                 self._parser.feed_data(data)
-                if data.endswith(receiver.tail) and data.find(b"\n", CHUNK_HEAD) == len(data) - 4:
-                    receiver.passed += len(data)
-                    receiver.write(data)
-                    return
-                receiver.came(data)
-                if self._complete:
-                    self._completed(asker, receiver)
-            elif asker is None:
-                self._came_unasked(data)
-            elif self._known is None or self._part or not self._fits(asker, data):
-                self._came_first(asker, data)
+                self._passed += size
+                self._write(data)
+            else:
+                self._came(asker, data)
         except _NO_HTTP as exc:
-            self._broke(exc, asker, receiver, data)
+            self._broke(exc, asker, data)
         except Exception as exc:  # noqa: BLE001 - logged; a client must not wait for nothing
             self._crashed(asker, exc)
 
+    def _came(self, asker: Asker | None, data: bytes) -> None:
+        """Take a piece that is no ordinary one of a stream."""
+        self._heard = self._clock.now
+        if self._receiver is not None:
+            self._parser.feed_data(data)
+            self._pass(self._receiver, data)
+            if self._complete:
+                self._completed(asker)
+        elif asker is None:
+            self._came_unasked(data)
+        elif self._part or not self._fits(asker, data):
+            self._came_first(asker, data)
+
+    def _pass(self, receiver: Receiver, data: bytes) -> None:
+        """Give more of the body; what follows may be like it."""
+        receiver.came(data)
+        if self._receiver is receiver:
+            self._tail = receiver.tail
+
+    def _leave(self) -> None:
+        """Serve nobody."""
+        if self._passed and self._receiver is not None:
+            self._receiver.passed += self._passed
+        self._passed = self._seen = 0
+        self._asker = self._receiver = None
+        self._tail, self._write = NO_TAIL, _nowhere
+
     def _fits(self, asker: Asker, data: bytes) -> bool:
         """Take an answer past the parser, if its head is known and all of it is there."""
-        assert self._known is not None
-        known, headers = self._known
-        length, begin = known.fit(data)
+        known, head = self.engine.stream
+        if data.startswith(known):
+            self._parser, self._head = self._quick, head
+            return False
+        if self.engine.plain is None:
+            return False
+        like, head = self.engine.plain
+        length, begin = like.fit(data)
         if not begin or len(data) - begin != length:
             return False
         self._keep = True
-        self._whole(asker, headers, data[begin:])
+        self._whole(asker, head, data[begin:])
         return True
 
-    def _whole(self, asker: Asker, headers: Mapping[bytes, bytes], body: bytes) -> None:
+    def _whole(self, asker: Asker, head: AnswerHead, body: bytes) -> None:
         """Give an answer of which all is there; the connection is free before it is passed on."""
         self._asker = None
         self._keep_or_close()
-        asker.answered_whole(headers, body)
+        asker.answered_whole(head, body)
 
     def _came_first(self, asker: Asker, data: bytes) -> None:
         """Take the beginning of an answer; the head need not be whole."""
@@ -160,23 +229,33 @@ class EngineConnection(asyncio.Protocol):
         if first and self._complete and self._status == _OK and not self._surplus:
             self._came_whole(asker, data)
             return
-        receiver = self._give(asker, data)
+        self._give(asker, data)
         if self._complete:
-            self._completed(asker, receiver)
+            self._completed(asker)
 
     def _came_whole(self, asker: Asker, data: bytes) -> None:
         """Take an answer that came in one piece, as nearly all do that are no slow streams."""
         if data[9:10] == b"1":  # an interim answer came with it
-            self._completed(asker, self._give(asker, data))
+            self._give(asker, data)
+            self._completed(asker)
             return
-        body = data[data.find(_BLANK) + len(_BLANK) :]
-        length = self._headers.get(b"content-length")
-        if length is not None and len(body) > int(length):
-            body, self._surplus = body[: int(length)], True
+        begin = data.find(_BLANK) + len(_BLANK)
+        body = data[begin:]
+        head = self._head or self._read_head(_OK, data[:begin])
+        length = head.length
+        if length is not None and len(body) > length:
+            body, self._surplus = body[:length], True
         elif length is not None and self._keep:
             found = pattern(data)
-            self._known = None if found is None else (found, self._headers)
-        self._whole(asker, self._headers, body)
+            self.engine.plain = None if found is None else (found, head)
+        self._whole(asker, head, body)
+
+    def _read_head(self, status: int, data: bytes) -> AnswerHead:
+        """Return what the head that came as ``data`` says; one without a length is remembered."""
+        head = self._head = AnswerHead(status, self._headers)
+        if status == _OK and head.length is None:
+            self.engine.stream = (data, head)
+        return head
 
     def _came_unasked(self, data: bytes) -> None:
         """Read on to the end of an answer that nobody needs any more; anything else is odd."""
@@ -187,33 +266,32 @@ class EngineConnection(asyncio.Protocol):
             self._engines.ending.discard(self)
             self._keep_or_close()
 
-    def _broke(
-        self, exc: Exception, asker: Asker | None, receiver: Receiver | None, data: bytes
-    ) -> None:
+    def _broke(self, exc: Exception, asker: Asker | None, data: bytes) -> None:
         """What came is no HTTP; behind a whole answer that only costs the connection."""
         if not self._complete:
             self._break(f"the engine's answer is no HTTP ({type(exc).__name__})")
             return
         self._surplus = True
-        if receiver is not None:
-            receiver.came(data)
+        if self._receiver is not None:
+            self._pass(self._receiver, data)
         elif asker is not None:
-            receiver = self._give(asker, data)
-        self._completed(asker, receiver)
+            self._give(asker, data)
+        self._completed(asker)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._engines.connections.discard(self)
         self._engines.ending.discard(self)
         asker, receiver = self._asker, self._receiver
-        self._asker = self._receiver = None
-        self._parser = None  # type: ignore[assignment] # it refers to this connection
+        self._leave()
+        self._parser = self._full = self._quick = None  # type: ignore[assignment] # they refer to it
+        idle = self.engine.idle
         if asker is None:
-            if self in self.idle:
-                self.idle.remove(self)
+            if self in idle:
+                idle.remove(self)
             return
         # The others that are kept may be as dead; a new one tells at once whether it is the engine.
-        while self.idle:
-            self.idle.pop().close()
+        while idle:
+            idle.pop().close()
         try:
             if receiver is not None and exc is None and not self._framed():
                 receiver.ended()  # an answer without a length ends with its connection
@@ -227,19 +305,29 @@ class EngineConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         if self._complete:
             self._surplus = True
+        else:
+            self._in_head, self._headers = True, {}
+
+    def on_known_begin(self) -> None:
+        """Take the beginning of a message of which the quick parser tells."""
+        if self._complete:
+            self._surplus = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._surplus:
+        if self._in_head:  # what comes after a body, in a trailer, is no header
             self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
 
     def on_message_complete(self) -> None:
         if self._complete:
             return
-        if self._parser.get_status_code() < 200:  # an interim answer: 100 Continue
-            self._headers = {}
-            return
-        self._complete, self._status = True, self._parser.get_status_code()
-        self._keep = self._parser.should_keep_alive()  # later it would always be no
+        parser = self._parser
+        status = parser.get_status_code()
+        if status >= 200:  # else an interim answer: 100 Continue
+            self._complete, self._status = True, status
+            self._keep = parser.should_keep_alive()  # later it would always be no
 
     # The rest
 
@@ -250,7 +338,7 @@ class EngineConnection(asyncio.Protocol):
         if asker is not None:
             asker.crashed()
 
-    def _give(self, asker: Asker, data: bytes) -> Receiver | None:
+    def _give(self, asker: Asker, data: bytes) -> None:
         """Give the head of the answer, once it is whole, and what came after it."""
         data = self._part + data if self._part else data
         end = data.find(_BLANK) + len(_BLANK)
@@ -259,37 +347,40 @@ class EngineConnection(asyncio.Protocol):
             end = data.find(_BLANK) + len(_BLANK)
         if end < len(_BLANK):
             self._part = data
-            return None
+            return
         self._part = b""
         status = self._status if self._complete else self._parser.get_status_code()
-        receiver = self._receiver = asker.answered(status, self._headers)
-        if len(data) > end and self._asker is asker:
-            receiver.came(data[end:])
-        return receiver
+        head = self._head or self._read_head(status, data[:end])
+        receiver = asker.answered(head)
+        if self._asker is asker:
+            self._receiver, self._write = receiver, receiver.write
+            if len(data) > end:
+                self._pass(receiver, data[end:])
 
     def _framed(self) -> bool:
-        return b"content-length" in self._headers or b"transfer-encoding" in self._headers
+        return self._head is not None and self._head.framed
 
     def _failure(self, receiver: Receiver | None) -> Failure:
         return Failure.STALE if self._uses > 1 and receiver is None else Failure.BROKEN
 
     def _break(self, why: str) -> None:
         asker, receiver = self._asker, self._receiver
-        self._asker = self._receiver = None
+        self._leave()
         self.close()
         if asker is not None:
             (receiver or asker).broke(Failure.BROKEN, why)
 
-    def _completed(self, asker: Asker | None, receiver: Receiver | None) -> None:
+    def _completed(self, asker: Asker | None) -> None:
         """The answer is whole: tell who still waits for it."""
+        receiver = self._receiver
         if self._asker is asker and receiver is not None:
-            self._asker = self._receiver = None
+            self._leave()
             self._keep_or_close()
             receiver.ended()
 
     def _keep_or_close(self) -> None:
         if self._keep and not self._surplus and not self._transport.is_closing():
-            self.idle.append(self)
+            self.engine.idle.append(self)
         else:
             self.close()
 
@@ -303,7 +394,8 @@ class Engines:
     def __init__(self, *, connect_timeout_s: float, clock: Clock) -> None:
         self._connect_timeout_s = connect_timeout_s
         self.clock = clock
-        self._idle: dict[str, list[EngineConnection]] = {}
+        self._by_url: dict[str, Engine] = {}
+        """By URL."""
         self._opening: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None
         self.connections: set[EngineConnection] = set()
@@ -325,13 +417,18 @@ class Engines:
 
     def send(self, asker: Asker, url: str, head: bytes, body: bytes) -> EngineConnection | None:
         """Send a request on a connection that is kept; None when there is none."""
-        idle = self._idle.get(url)
+        engine = self._by_url.get(url)
+        idle = () if engine is None else engine.idle
         while idle:
             connection = idle.pop()
             if not connection.closing():
                 connection.send(asker, head, body)
                 return connection
         return None
+
+    def engine(self, url: str) -> Engine:
+        """Return the one engine at ``url``."""
+        return self._by_url.get(url) or self._by_url.setdefault(url, Engine())
 
     def open(self, asker: Asker, url: str, head: bytes, body: bytes) -> asyncio.Task[None]:
         """Send a request on a new connection, unless the task that does it is cancelled."""
@@ -341,20 +438,20 @@ class Engines:
         return task
 
     async def _open(self, asker: Asker, url: str, head: bytes, body: bytes) -> None:
-        idle = self._idle.setdefault(url, [])
+        engine = self.engine(url)
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                connection = await self._connect(urlsplit(url), idle)
+                connection = await self._connect(urlsplit(url), engine)
         except (OSError, TimeoutError, ValueError) as exc:
             asker.broke(Failure.NEVER_DELIVERED, f"no connection ({type(exc).__name__})")
             return
         connection.send(asker, head, body)
         asker.connected(connection)
 
-    async def _connect(self, url: SplitResult, idle: list[EngineConnection]) -> EngineConnection:
+    async def _connect(self, url: SplitResult, engine: Engine) -> EngineConnection:
         secure = url.scheme == "https"
         transport, connection = await asyncio.get_running_loop().create_connection(
-            lambda: EngineConnection(self, idle),
+            lambda: EngineConnection(self, engine),
             url.hostname or "",
             url.port or (443 if secure else 80),
             ssl=secure or None,
@@ -366,19 +463,19 @@ class Engines:
         while True:
             await asyncio.sleep(SWEEP_S)
             now = self.clock.now
-            for idle in self._idle.values():
-                while idle and idle[0].heard < now - KEEP_ALIVE_S:
+            for idle in [engine.idle for engine in self._by_url.values()]:
+                while idle and idle[0].heard(now) < now - KEEP_ALIVE_S:
                     idle.pop(0).close()
-            for connection in [one for one in self.ending if one.heard < now - TAIL_S]:
+            for connection in [one for one in self.ending if one.heard(now) < now - TAIL_S]:
                 connection.close()
             self._forget_engines()
 
     def _forget_engines(self) -> None:
-        """Drop the places of engines to which there is no connection any more."""
-        used = {id(connection.idle) for connection in self.connections}
-        for url in [url for url, idle in self._idle.items() if id(idle) not in used]:
+        """Drop the engines to which there is no connection any more."""
+        used = {id(connection.engine) for connection in self.connections}
+        for url in [url for url, engine in self._by_url.items() if id(engine) not in used]:
             if not self._opening:
-                del self._idle[url]
+                del self._by_url[url]
 
 
 def _notice_vanished_machines(sock: socket.socket) -> None:
@@ -394,3 +491,7 @@ def _notice_vanished_machines(sock: socket.socket) -> None:
 
 def _broken_off(exc: Exception | None) -> str:
     return f"the engine broke off ({type(exc).__name__})" if exc else "the engine closed"
+
+
+def _nowhere(data: bytes) -> None:
+    """Drop ``data``."""

@@ -1,11 +1,12 @@
 """What an engine's answer meets on its way: a client's side, an attempt, the frames of its body."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
 import httptools
 
 from caravan.contracts.errors import Refusal
+from services.router.core.answer_head import AnswerHead
 from services.router.core.attempts import Failure
 from services.router.core.dialects import Dialect
 from services.router.core.ports import Receiver
@@ -76,11 +77,11 @@ class Dechunked:
 
     __slots__ = ("_parser", "_pieces", "ended")
 
-    def __init__(self, headers: Mapping[bytes, bytes]) -> None:
+    def __init__(self, head: AnswerHead) -> None:
         self._pieces: list[bytes] = []
         self._parser: httptools.HttpResponseParser | None = None
         self.ended = False
-        if b"chunked" in headers.get(b"transfer-encoding", b"").lower():
+        if head.chunked:
             self._parser = httptools.HttpResponseParser(self)
             self._parser.feed_data(_HEAD)
 

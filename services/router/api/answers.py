@@ -4,7 +4,7 @@ One object per attempt, made when the head of the answer is known. It gets the b
 on the wire, tells the client's side what to write, and the engine's side what to think of it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from http import HTTPStatus
 
 from services.router.api.answering import (
@@ -17,8 +17,9 @@ from services.router.api.answering import (
     Dechunked,
     chunk,
 )
-from services.router.api.events import Events, is_stream, pass_stream
+from services.router.api.events import Events, pass_stream
 from services.router.core import engine_errors
+from services.router.core.answer_head import AnswerHead
 from services.router.core.attempts import Failure
 from services.router.core.glance import LAST_CHUNK
 from services.router.core.outliers import is_failure
@@ -27,38 +28,33 @@ from services.router.core.story import COMPLETE, FAILED, TRUNCATED
 
 BUFFERED = 256 * 2**10
 """So much of a plain answer is kept back, so that a break in it can still be made good."""
-_JSON = b"application/json"
 _ENDLESS = 2**63
 
 
-def answer(
-    attempt: Attempt, exchange: Answering, status: int, headers: Mapping[bytes, bytes]
-) -> Answer:
+def answer(attempt: Attempt, exchange: Answering, head: AnswerHead) -> Answer:
     """Return what takes an answer with this head on."""
-    if status != HTTPStatus.OK:
-        return Refused(attempt, exchange, status, headers)
-    if is_stream(headers):
-        return Events(attempt, exchange, headers)
-    return Plain(attempt, exchange, headers)
+    if head.status != HTTPStatus.OK:
+        return Refused(attempt, exchange, head)
+    if head.stream:
+        return Events(attempt, exchange, head)
+    return Plain(attempt, exchange, head)
 
 
-def pass_whole(
-    attempt: Attempt, exchange: Answering, headers: Mapping[bytes, bytes], body: bytes
-) -> bool:
+def pass_whole(attempt: Attempt, exchange: Answering, head: AnswerHead, body: bytes) -> bool:
     """Pass a good answer on of which all is there, if nothing has to be looked at closely."""
-    if b"content-length" in headers and not is_stream(headers):
-        pass_plain(attempt, exchange, headers, body)
-        return True
-    return pass_stream(attempt, exchange, headers, body)
+    if head.stream:
+        return pass_stream(attempt, exchange, head, body)
+    if head.length is None:
+        return False
+    pass_plain(attempt, exchange, head, body)
+    return True
 
 
-def pass_plain(
-    attempt: Attempt, exchange: Answering, headers: Mapping[bytes, bytes], body: bytes
-) -> None:
+def pass_plain(attempt: Attempt, exchange: Answering, head: AnswerHead, body: bytes) -> None:
     """Pass a plain answer on that is whole; ``body`` is its payload."""
     attempt.well()
     exchange.story.usage = exchange.dialect.usage_in(body)
-    exchange.start(b"%bcontent-length: %d\r\n" % (_type(headers), len(body)), body)
+    exchange.start(b"%bcontent-length: %d\r\n" % (head.content_type, len(body)), body)
     exchange.finish(COMPLETE)
 
 
@@ -73,13 +69,11 @@ class _Unseen:
 class Refused(_Unseen):
     """An answer with another status than 200: an error, told on in our envelope."""
 
-    def __init__(
-        self, attempt: Attempt, exchange: Answering, status: int, headers: Mapping[bytes, bytes]
-    ) -> None:
-        self._attempt, self._exchange, self._status = attempt, exchange, status
+    def __init__(self, attempt: Attempt, exchange: Answering, head: AnswerHead) -> None:
+        self._attempt, self._exchange, self._status = attempt, exchange, head.status
         self.write = exchange.write
-        self._wait = headers.get(b"retry-after", b"")
-        self._dechunked, self._body = Dechunked(headers), b""
+        self._wait = head.wait
+        self._dechunked, self._body = Dechunked(head), b""
         self.begun = False
 
     def came(self, data: bytes) -> None:
@@ -123,17 +117,14 @@ class Plain(_Unseen):
     _dechunked: Dechunked | None = None
     _left = _ENDLESS
 
-    def __init__(
-        self, attempt: Attempt, exchange: Answering, headers: Mapping[bytes, bytes]
-    ) -> None:
-        self._attempt, self._exchange, self._headers = attempt, exchange, headers
+    def __init__(self, attempt: Attempt, exchange: Answering, head: AnswerHead) -> None:
+        self._attempt, self._exchange, self._head = attempt, exchange, head
         self.write = exchange.write
         self._kept: list[bytes] = []
-        length = headers.get(b"content-length")
-        if length is not None:
-            self._left = int(length)
-        elif b"transfer-encoding" in headers:
-            self._dechunked = Dechunked(headers)
+        if head.length is not None:
+            self._left = head.length
+        elif head.chunked:
+            self._dechunked = Dechunked(head)
 
     def came(self, data: bytes) -> None:
         self.begun = True
@@ -153,7 +144,7 @@ class Plain(_Unseen):
     def ended(self) -> None:
         if not self._started:
             body = self._kept[0] if len(self._kept) == 1 else b"".join(self._kept)
-            pass_plain(self._attempt, self._exchange, self._headers, body)
+            pass_plain(self._attempt, self._exchange, self._head, body)
             return
         self._attempt.well()
         if self._chunked():
@@ -174,9 +165,11 @@ class Plain(_Unseen):
     def _start(self) -> None:
         """Begin to pass an answer on that is too long to be kept."""
         self._started = True
-        length = self._headers.get(b"content-length")
-        own = b"content-length: %b\r\n" % length if length else CHUNKED * self._exchange.chunks
-        self._exchange.start(_type(self._headers) + own, b"")
+        length = self._head.length
+        own = CHUNKED * self._exchange.chunks
+        if length is not None:
+            own = b"content-length: %d\r\n" % length
+        self._exchange.start(self._head.content_type + own, b"")
         self._write(b"".join(self._kept))
         self._kept.clear()
 
@@ -185,9 +178,4 @@ class Plain(_Unseen):
             self._exchange.pass_on(chunk(data) if self._chunked() else data)
 
     def _chunked(self) -> bool:
-        return b"content-length" not in self._headers and self._exchange.chunks
-
-
-def _type(headers: Mapping[bytes, bytes]) -> bytes:
-    given = headers.get(b"content-type", _JSON)
-    return b"content-type: %b\r\n" % (given if given.isascii() else _JSON)
+        return self._head.length is None and self._exchange.chunks

@@ -4,8 +4,6 @@ At most one attempt at a time; a new one only while the client has nothing. What
 stands in :mod:`services.router.core.attempts`.
 """
 
-from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -14,6 +12,7 @@ from services.router.api.answering import Answer, Answering
 from services.router.api.answers import answer, pass_whole
 from services.router.api.shared import Shared
 from services.router.core import admission, asked
+from services.router.core.answer_head import AnswerHead
 from services.router.core.attempts import Attempts, Failure
 from services.router.core.candidates import Target
 from services.router.core.errors import EngineFailedError, HttpRefusal, NotReadyError
@@ -145,13 +144,13 @@ class Asking:
         if self._exchange.waits():
             link.pause()
 
-    def answered(self, status: int, headers: Mapping[bytes, bytes]) -> Answer:
-        self._answer = answer(self, self._exchange, status, headers)
+    def answered(self, head: AnswerHead) -> Answer:
+        self._answer = answer(self, self._exchange, head)
         return self._answer
 
-    def answered_whole(self, headers: Mapping[bytes, bytes], body: bytes) -> None:
-        if not pass_whole(self, self._exchange, headers, body):
-            answered = self.answered(HTTPStatus.OK, headers)
+    def answered_whole(self, head: AnswerHead, body: bytes) -> None:
+        if not pass_whole(self, self._exchange, head, body):
+            answered = self.answered(head)
             answered.came(body)
             answered.ended()
 
@@ -190,7 +189,7 @@ class Asking:
             return
         begun = self._answer is not None and self._answer.begun
         patience_s = patience.between_s if begun else patience.first_byte_s
-        if now - link.heard < patience_s:
+        if now - link.heard(now) < patience_s:
             return
         receiver = self._answer or self
         link.abort(self)
@@ -208,10 +207,10 @@ class Asking:
 
     def over(self) -> None:
         """Leave nothing counted or open."""
-        if self._answer is not None:
-            self._exchange.sent += self._answer.passed
+        answer = self._answer
         self._leave()
-        self._answer = None
+        if answer is not None:
+            self._exchange.sent += answer.passed
 
     def stop(self) -> None:
         """End what the client has of a stream as not complete: the router stops."""

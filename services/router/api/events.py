@@ -1,6 +1,5 @@
 """An engine's stream of events on its way to a client."""
 
-from collections.abc import Mapping
 from http import HTTPStatus
 
 import httptools
@@ -15,9 +14,10 @@ from services.router.api.answering import (
     chunk,
 )
 from services.router.core import engine_errors, http
+from services.router.core.answer_head import AnswerHead
 from services.router.core.attempts import Failure
 from services.router.core.dialects import CHAT, COMPLETIONS, Stream, broken_off
-from services.router.core.glance import LAST_CHUNK, Glance
+from services.router.core.glance import LAST_CHUNK, Glance, good_ending
 from services.router.core.outliers import is_failure
 from services.router.core.ports import NO_TAIL
 from services.router.core.sse import EventStream
@@ -53,13 +53,11 @@ class Events:
     _stream: Stream
     _dechunked: Dechunked
 
-    def __init__(
-        self, attempt: Attempt, exchange: Answering, headers: Mapping[bytes, bytes]
-    ) -> None:
-        self._attempt, self._exchange, self._headers = attempt, exchange, headers
+    def __init__(self, attempt: Attempt, exchange: Answering, head: AnswerHead) -> None:
+        self._attempt, self._exchange, self._head = attempt, exchange, head
         self.tail = NO_TAIL
         self.write = exchange.write
-        if may_glance(exchange, headers):
+        if may_glance(exchange, head):
             self._glance = Glance(show_usage=exchange.show_usage)
         else:
             self._take_apart()
@@ -118,7 +116,7 @@ class Events:
     def _take_apart(self, glance: Glance | None = None) -> None:
         exchange = self._exchange
         self._stream = exchange.dialect.stream(show_usage=exchange.show_usage)
-        self._dechunked = Dechunked(self._headers)
+        self._dechunked = Dechunked(self._head)
         if glance is not None:
             assert isinstance(self._stream, EventStream)
             self._glance, self.tail = None, NO_TAIL
@@ -201,29 +199,20 @@ class Events:
         exchange.finish(TRUNCATED, why)
 
 
-def is_stream(headers: Mapping[bytes, bytes]) -> bool:
-    """Tell whether an answer with these headers is a stream of events."""
-    return headers.get(b"content-type", b"").startswith(b"text/event-stream")
-
-
-def may_glance(exchange: Answering, headers: Mapping[bytes, bytes]) -> bool:
+def may_glance(exchange: Answering, head: AnswerHead) -> bool:
     """Tell whether a stream may pass as it stands on the wire."""
-    chunked = headers.get(b"transfer-encoding") == b"chunked"
-    return chunked and exchange.chunks and exchange.route in _GLANCED and is_stream(headers)
+    return head.chunked and exchange.chunks and exchange.route in _GLANCED
 
 
-def pass_stream(
-    attempt: Attempt, exchange: Answering, headers: Mapping[bytes, bytes], body: bytes
-) -> bool:
+def pass_stream(attempt: Attempt, exchange: Answering, head: AnswerHead, body: bytes) -> bool:
     """Pass a stream on of which all is there, if nothing has to be looked at closely."""
-    if not may_glance(exchange, headers):
+    if not may_glance(exchange, head):
         return False
-    glance = Glance(show_usage=exchange.show_usage)
-    out = glance.look(body)
-    if not out or not glance.done:
+    ending = good_ending(body, show_usage=exchange.show_usage)
+    if ending is None:
         return False
+    passed, exchange.story.usage = ending
     attempt.well()
-    exchange.story.usage = glance.usage
-    exchange.start(_HEAD, out)
+    exchange.start(_HEAD, passed)
     exchange.finish(COMPLETE)
     return True

@@ -130,7 +130,7 @@ class Exchange:
                 story.key = key.id
             if self._length is None or self._length > shared.body_limit or head.special:
                 self._check_head()
-            if self._pieces:
+            if self._collect is not None and self._pieces:
                 self._measure()
         except Refusal as refusal:
             self.refuse(refusal)

@@ -163,9 +163,10 @@ class ClientConnection(HttpToolsProtocol):
         if self._left:
             return self._more(data)
         if self._between and self._known is not None:
-            begin = self._fits(data)
-            if begin:
-                return self._more(data[begin:])
+            known, head = self._known
+            length, begin = known.fit(data)
+            if begin and self.cycle.response_complete:
+                return self._begin(head, length, data[begin:])
         self._parse(data)
         return b""
 
@@ -190,20 +191,19 @@ class ClientConnection(HttpToolsProtocol):
         found = None if head.special or head.length is None or not head.chunks else pattern(data)
         self._known = None if found is None else (found, head)
 
-    def _fits(self, data: bytes) -> int:
-        """Take a head that is known, past the parser; return where its body begins, else 0."""
-        cycle = self.cycle
-        assert self._known is not None
-        known, head = self._known
-        length, begin = known.fit(data)
-        if not begin or not cycle.response_complete:
-            return 0
+    def _begin(self, head: Head, length: int, data: bytes) -> bytes:
+        """Begin with a request whose head is known, past the parser; return what follows it."""
         self._patience = UNLIKE
         hot = Exchange(self._lane.shared, self, head, length)
         self.cycle = self._hot = self._active = hot  # type: ignore[assignment] # as uvicorn's
+        if len(data) == length:
+            hot.take(data)
+            hot.begin()
+            hot.whole()
+            return b""
         self._left = length
         hot.begin()
-        return begin
+        return self._more(data)
 
     def _more(self, data: bytes) -> bytes:
         """Take more of the body of a request that went past the parser; return what follows it."""
@@ -342,7 +342,7 @@ class ClientConnection(HttpToolsProtocol):
             return
         if self.flow.read_paused:
             self.flow.resume_reading()
-        if not self._starting:
+        if self.pipeline and not self._starting:
             self._start_waiting()
 
     def _start_waiting(self) -> None:

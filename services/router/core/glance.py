@@ -32,8 +32,8 @@ _SPECIAL = re.compile(
 )
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 _ENDING = re.compile(
-    rb'"finish_reason":[ ]?"[^\r\n]*\}\n\n\r\n'
-    rb'((?:([0-9a-f]+)\r\n(data: \{[^\r\n]*"choices":[ ]?\[\][^\r\n]*\}\n\n)\r\n)?)'
+    rb'"finish_reason":[ ]?".*\}\n\n\r\n'
+    rb'((?:([0-9a-f]+)\r\ndata: (\{.*"choices":[ ]?\[\].*\})\n\n\r\n)?)'
     rb"e\r\ndata: \[DONE\]\n\n\r\n(?:0\r\n\r\n)?\Z"
 )
 """The good end of a stream: a finish reason, the usage event (if there is one), the mark."""
@@ -85,11 +85,11 @@ class Glance:
         if self._like_those_before(data):
             return data
         if data.endswith(_GOOD_ENDS):
-            start = max(0, len(data) - TAIL)
-            at = data.rfind(b'"finish_reason":"', start)
-            ending = _ENDING.match(data, at) if at >= 0 else _ENDING.search(data, start)
-            if ending is not None and _plain_before(data, ending.start(), ending.start(1)):
-                return self._pass_ending(data, ending)
+            ending = good_ending(data, show_usage=self._show_usage)
+            if ending is not None:
+                self.begun = self.finished = self.done = True
+                self.usage = ending[1]
+                return ending[0]
         whole = self._whole_events(data)
         if whole is None or not _in_step(whole, len(whole)):
             self.rest = data
@@ -111,19 +111,6 @@ class Glance:
         events = data.count(tail)
         return data.count(b"\r") == 2 * events and data.count(b"\n") == 4 * events
 
-    def _pass_ending(self, data: bytes, ending: re.Match[bytes]) -> bytes | None:
-        """Pass a piece that ends as nearly every stream ends."""
-        usage = ending[3]
-        if usage is not None:
-            if int(ending[2], 16) != len(usage):
-                self.rest = data
-                return None
-            self.usage = usage_in(usage[len(b"data:") :])
-        self.begun = self.finished = self.done = True
-        if usage is not None and self.usage is not None and not self._show_usage:
-            data = data[: ending.start(1)] + data[ending.end(1) :]
-        return data if data.endswith(LAST_CHUNK) else data + LAST_CHUNK
-
     def _whole_events(self, data: bytes) -> bytes | None:
         """Return ``data`` up to where a chunk and an event end together; None if nowhere."""
         if data.endswith(_END):
@@ -137,7 +124,7 @@ class Glance:
         return data[:cut]
 
     def _pass_small(self, data: bytes) -> bytes | None:
-        if _SPECIAL.search(data) is not None:
+        if _has_special(data, len(data)):
             return self._pass_special(data, 0)
         self._learn(data)
         return data if self.begun else None
@@ -186,6 +173,29 @@ class Glance:
         return data if self._show_usage else data[:head] + data[end + 2 :]
 
 
+def good_ending(data: bytes, *, show_usage: bool) -> tuple[bytes, Usage | None] | None:
+    """Return what goes to the client of a piece with a good end of a stream, and its usage.
+
+    The piece begins where an event and a chunk begin. None where it does not end as nearly every
+    stream does, or where something before that end has to be looked at by itself.
+    """
+    at = data.rfind(b'"finish_reason":', -TAIL)
+    ending = _ENDING.match(data, at) if at >= 0 else None
+    if ending is None:
+        return None
+    begin, end = ending.span(1)
+    if not _plain_before(data, at, begin):
+        return None
+    usage, size = None, ending[2]
+    if size:
+        if int(size, 16) != end - begin - len(size) - 4:
+            return None
+        usage = usage_in(ending[3])
+        if usage is not None and not show_usage:
+            data = data[:begin] + data[end:]
+    return (data if data.endswith(LAST_CHUNK) else data + LAST_CHUNK), usage
+
+
 def _in_step(data: bytes, end: int) -> bool:
     """Tell whether every chunk before ``end`` ends with an event, and every event with a chunk.
 
@@ -206,13 +216,28 @@ def _in_step_between(data: bytes, start: int, end: int) -> bool:
 def _plain_before(data: bytes, finish: int, end: int) -> bool:
     """Tell whether nothing before the ``finish`` reason has to be looked at by itself.
 
-    ``end`` is where the event with the finish reason ends.
+    ``end`` is where its event ends. Of that it is known to be in step; a large piece counts as
+    such when its first chunk is, too.
     """
-    if not _in_step(data, end):
-        return False
-    if finish > LARGE:
-        return data.rfind(_ERROR, 0, finish) < 0
-    return _SPECIAL.search(data, 0, finish) is None
+    if end > LARGE:
+        return _begins_in_step(data) and data.rfind(_ERROR, 0, finish) < 0
+    return _in_step_between(data, 0, end) and not _has_special(data, finish)
+
+
+def _has_special(data: bytes, end: int) -> bool:
+    """Tell whether an event before ``end`` has to be looked at by itself."""
+    ordinary = (
+        data.find(b'"error', 0, end) < 0
+        and data.find(b"[DONE]", 0, end) < 0
+        and data.count(b'"finish_reason"', 0, end) == data.count(b'"finish_reason":null', 0, end)
+        and data.count(b'"choices"', 0, end) == data.count(b'"choices":[{', 0, end)
+    )
+    return not ordinary and _SPECIAL.search(data, 0, end) is not None
+
+
+def _begins_in_step(data: bytes) -> bool:
+    begin = data.find(b"\r\n", 0, CHUNK_HEAD)
+    return begin > 0 and data.startswith(_END, data.find(b"\r", begin + 2) - 2)
 
 
 def _event_around(data: bytes, at: int) -> tuple[int, int, int] | None:

@@ -15,25 +15,26 @@ _DIGITS = 15
 class Pattern:
     """A head as bytes, but for the digits of the body's length."""
 
-    __slots__ = ("_after", "_before")
+    __slots__ = ("_after", "_after_size", "_before", "_begin", "_reach")
 
     def __init__(self, before: bytes, after: bytes) -> None:
         self._before, self._after = before, after
+        self._begin, self._after_size = len(before), len(after)
+        self._reach = len(before) + _DIGITS + len(after)
 
     def fit(self, data: bytes) -> tuple[int, int]:
         """Return the body's length and where it begins, if ``data`` begins with such a head.
 
         (0, 0) if it does not.
         """
-        before, after = self._before, self._after
-        if not data.startswith(before):
+        if not data.startswith(self._before):
             return 0, 0
-        begin = len(before)
-        end = data.find(b"\r", begin, begin + _DIGITS)
+        begin = self._begin
+        end = data.find(self._after, begin, self._reach)
         digits = data[begin:end]
-        if end < 0 or not digits.isdigit() or not data.startswith(after, end):
+        if end < 0 or not digits.isdigit():
             return 0, 0
-        return int(digits), end + len(after)
+        return int(digits), end + self._after_size
 
 
 def pattern(data: bytes) -> Pattern | None:

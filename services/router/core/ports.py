@@ -6,6 +6,7 @@ from typing import Protocol
 from caravan.contracts.deployments import DeploymentEntry
 from caravan.contracts.instances import Record
 from caravan.contracts.keys import KeyEntry
+from services.router.core.answer_head import AnswerHead
 from services.router.core.attempts import Failure
 
 NO_TAIL = b"\0\0\0\0"
@@ -21,7 +22,7 @@ class Receiver(Protocol):
 
     tail: bytes
     passed: int
-    """Bytes that went to ``write``; whoever calls it counts them here."""
+    """Bytes that went to ``write``; whoever calls it counts them here, at the latest at the end."""
     write: Callable[[bytes], object]
 
     def came(self, data: bytes) -> None:
@@ -40,10 +41,10 @@ class Asker(Protocol):
     def connected(self, link: "Link") -> None:
         """The request was sent on a connection that had to be opened first."""
 
-    def answered(self, status: int, headers: Mapping[bytes, bytes]) -> Receiver:
-        """Take the head of the answer, names in lower case; return who takes its body."""
+    def answered(self, head: AnswerHead) -> Receiver:
+        """Take the head of the answer; return who takes its body."""
 
-    def answered_whole(self, headers: Mapping[bytes, bytes], body: bytes) -> None:
+    def answered_whole(self, head: AnswerHead, body: bytes) -> None:
         """Take an answer with status 200 of which all is there, instead of ``answered``.
 
         ``body`` is as it stands on the wire; ``headers`` are its own but for ``content-length``.
@@ -59,8 +60,11 @@ class Asker(Protocol):
 class Link(Protocol):
     """The connection that serves an asker. For anybody else it is as if it was closed."""
 
-    heard: float
-    """When the engine last sent something, or was sent the request; monotonic seconds."""
+    def heard(self, now: float) -> float:
+        """Return when the engine last sent something, or was sent the request; monotonic seconds.
+
+        Not earlier than when this was asked before it did so.
+        """
 
     def let_go(self, asker: Asker) -> None:
         """Need no more of this answer; the connection may be used again."""

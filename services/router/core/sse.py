@@ -32,10 +32,13 @@ class _WithUsage(Struct, frozen=True):
     usage: Usage | None = None
 
 
+_decode = msgspec.json.Decoder(_WithUsage).decode
+
+
 def usage_in(body: bytes) -> Usage | None:
     """Return the usage that a JSON object carries; None if it carries none that can be read."""
     try:
-        return msgspec.json.decode(body, type=_WithUsage).usage
+        return _decode(body).usage
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 

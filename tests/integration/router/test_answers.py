@@ -1,5 +1,6 @@
 """What a good request gets, and what the engine gets of it."""
 
+import itertools
 import json
 
 import pytest
@@ -97,3 +98,36 @@ async def test_an_engine_that_answers_in_odd_pieces_is_understood(world, engine)
     _, text = await world.streamed(body(stream_options={"include_usage": True}))
 
     assert text.encode() == whole
+
+
+async def test_each_answer_on_a_connection_is_read_by_its_own_head(world, engine):
+    ended = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+    streamed = b"".join(map(event, [token("a"), token("", "stop"), "[DONE]"]))
+    chunks = b"%x\r\n%b\r\n0\r\n" % (len(streamed), streamed)
+    begin = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-type: "
+    stream = begin + b"text/event-stream\r\n\r\n" + chunks + b"\r\n"
+    other = begin + b"text/event-stream; charset=utf-8\r\n\r\n" + chunks + b"\r\n"
+    trailed = begin + b"text/event-stream\r\n\r\n" + chunks + b"content-type: text/html\r\n\r\n"
+    plain = begin + b"text/html\r\n\r\n" + b"2\r\n{}\r\n0\r\n\r\n"
+    answers = {
+        stream: ("text/event-stream", streamed),
+        other: ("text/event-stream", streamed),
+        trailed: ("text/event-stream", streamed),
+        plain: ("text/html", b"{}"),
+        ended.encode(): ("application/json", b"{}"),
+    }
+    turns = [one for pair in itertools.permutations(answers, 2) for one in (*pair, pair[1])]
+    left = list(turns)
+
+    async def script(_, connection):
+        await connection.raw(left.pop(0))
+
+    engine.script = script
+    await world.serving(engine)
+
+    for turn in turns:
+        async with world.post(body()) as response:
+            found = response.headers["content-type"], await response.read()
+        assert found == answers[turn], turn
+    assert not left
+    assert len(engine.open) == 1

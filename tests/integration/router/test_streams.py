@@ -1,6 +1,7 @@
 """What a client sees of a stream, and what an engine sees of a client."""
 
 import asyncio
+import re
 import time
 
 import pytest
@@ -318,3 +319,47 @@ async def test_the_connection_to_an_engine_is_used_again(world, engine):
         await world.asked(body())
 
     assert len(connections) == 1
+
+
+async def test_an_engine_that_goes_on_is_not_silent_however_long_it_takes(world, engine):
+    async def script(_, connection):
+        await connection.begin()
+        for _ in range(16):
+            await connection.chunk(token("more"))
+            await asyncio.sleep(0.1)  # how an engine paces its tokens
+        await connection.chunk(token("", "stop"))
+        await connection.chunk("[DONE]")
+        await connection.end()
+
+    engine.script = script
+    world.settings |= {"patience_s": 0.6}
+    await world.serving(engine)
+
+    _, text = await world.streamed(body())
+
+    assert text.endswith("data: [DONE]\n\n")
+    assert text.count("more") == 16
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_the_log_counts_every_byte_of_a_stream(world, engine, capsys, ends):
+    async def script(_, connection):
+        await connection.begin()
+        for _ in range(9):
+            await connection.chunk(token("more"))
+            await asyncio.sleep(0.02)  # so that each comes by itself
+        if ends:
+            await connection.chunk(token("", "stop"))
+            await connection.chunk("[DONE]")
+        await connection.end()
+
+    engine.script = script
+    await world.serving(engine)
+
+    async with world.raw(head(b'{"model":"u-8105f7322477/test","stream":true}')) as (reader, _):
+        await reader.readuntil(b"\r\n\r\n")
+        sent = await reader.readuntil(b"\r\n0\r\n\r\n")
+
+    said = capsys.readouterr()
+    (found,) = re.findall(r"bytes_out=\S*?(\d+)", said.out + said.err)
+    assert int(found) == len(sent)

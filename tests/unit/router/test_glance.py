@@ -6,9 +6,9 @@ import httptools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.router.core.glance import CHUNK_HEAD, LAST_CHUNK, Glance
+from services.router.core.glance import CHUNK_HEAD, LAST_CHUNK, Glance, good_ending
 from services.router.core.ports import NO_TAIL
-from services.router.core.sse import EventStream
+from services.router.core.sse import EventStream, Usage
 
 COMPACT = (
     b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"%b"},"finish_reason":%b}]}\n\n'
@@ -158,6 +158,31 @@ def test_an_ordinary_stream_is_never_taken_apart():
             glance = Glance(show_usage=show_usage)
             assert all(glance.look(piece) is not None for piece in pieces(wire) if not glance.done)
             assert glance.done
+
+
+@given(st.integers(1, 200), st.booleans(), st.booleans())
+def test_a_stream_that_comes_whole_passes_whole_but_for_usage_nobody_asked_for(count, shown, last):
+    tokens = [*(token(b"t%d" % n) for n in range(count)), token(b"", b'"stop"')]
+    whole = [*tokens, USAGE, DONE]
+    wire = framed(b"".join(whole), ended_events(whole))
+
+    passed, usage = good_ending(wire if last else wire[: -len(LAST_CHUNK)], show_usage=shown)
+
+    seen = whole if shown else [*tokens, DONE]
+    assert passed == framed(b"".join(seen), ended_events(seen))
+    assert usage == Usage(3, 2)
+
+
+@given(st.integers(0, 100), st.integers(1, 40))
+def test_frames_that_cut_the_first_event_or_those_after_the_finish_are_looked_at_closely(
+    before, cut
+):
+    whole = [token(b"t%d" % n) for n in range(before)] + [token(b"", b'"stop"'), USAGE, DONE]
+    edges = ended_events(whole)
+    for place in (0, edges[-3], edges[-2]):
+        wire = framed(b"".join(whole), [*edges, place + min(cut, 13)])
+
+        assert good_ending(wire, show_usage=False) is None
 
 
 @given(st.integers(1, 199), st.sampled_from([0, 5000, 9000]))

@@ -15,8 +15,9 @@ class LeastInFlight:
         count = len(candidates)
         start = int(ask.draw * count)
         best = candidates[start]
+        least = best.in_flight
         for n in range(start + 1 - count, start):
             candidate = candidates[n]
-            if candidate.in_flight < best.in_flight:
-                best = candidate
+            if candidate.in_flight < least:
+                best, least = candidate, candidate.in_flight
         return best

@@ -46,6 +46,11 @@ async def first_event(answer):
     return await answer.content.readuntil(b"\n\n")
 
 
+async def read_whole(client, engine):
+    async with chat(client, engine, stream=True) as answer:
+        await answer.read()
+
+
 @pytest.fixture
 async def full(client, text):
     """The text engine with two streams that run and one that waits; idle again at the end."""
@@ -53,7 +58,7 @@ async def full(client, text):
         for _ in range(2):
             answer = await streams.enter_async_context(chat(client, text, ENDLESS, stream=True))
             await first_event(answer)
-        waiting = asyncio.create_task(streams.enter_async_context(chat(client, text, stream=True)))
+        waiting = asyncio.create_task(read_whole(client, text))
         await until_load(client, text, 2, 1)
         yield text
     await waiting

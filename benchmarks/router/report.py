@@ -204,7 +204,7 @@ def _targets(found: Sequence[Figures]) -> list[str]:
     lines += [_target(verdict) for verdict in judged]
     if (memory := memory_mb(found)) is not None:
         word = "met" if memory <= MEMORY_MB else "MISSED"
-        lines.append(f"  {'resident MB, most':33}{memory:9.0f}{'':17}  <= {MEMORY_MB:<6.0f}{word}")
+        lines.append(f"  {'resident MB, most':33}{memory:9.0f}{'':17}  <= {MEMORY_MB:<8.0f}{word}")
     return lines
 
 
@@ -215,7 +215,7 @@ def _target(verdict: Verdict) -> str:
     word = "met" if verdict.met else "unclear" if verdict.ratio is None else "MISSED"
     return (
         f"  {what:33}{_number(verdict.ours):>9}{_number(verdict.theirs):>9}"
-        f"{_number(verdict.ratio):>8}  {sign} {target.factor:<6.3g}{word}"
+        f"{_number(verdict.ratio):>8}  {sign} {target.factor:<8.3g}{word}"
     )
 
 

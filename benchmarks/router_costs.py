@@ -33,6 +33,7 @@ from benchmarks.router.peers import OUR_KEY, OUR_MODEL
 from benchmarks.router.track import Exchanged, Track
 from caravan.kit import log as logs
 from services.router.adapters.engine import EngineConnection
+from services.router.api import events
 from services.router.api.head import digest
 from services.router.api.lane import ClientConnection
 from services.router.api.shared import Shared
@@ -132,6 +133,12 @@ class _Mute:
         pass
 
 
+def _unseen_whole(data: bytes, *, show_usage: bool) -> tuple[bytes, None]:
+    """Let a stream that came whole pass, not looked at."""
+    del show_usage
+    return data, None
+
+
 def _unseen(self: Glance, data: bytes) -> bytes:
     """Pass a piece of a stream on without looking at it, but for its end."""
     self.begun = True
@@ -162,14 +169,18 @@ def features() -> list[Feature]:
         Feature("usage read from a plain answer", patches=[(OpenAI, "usage_in", lambda *_: None)]),
         Feature(
             "stream watched, usage read",
-            patches=[(Glance, "look", _unseen), (Glance, "tail", b"\n\n\r\n")],
+            patches=[
+                (Glance, "look", _unseen),
+                (Glance, "tail", b"\n\n\r\n"),
+                (events, "good_ending", _unseen_whole),
+            ],
         ),
         Feature(
             "a client's head known by its bytes: what it saves",
             patches=[(ClientConnection, "_know", lambda *_: None)],
         ),
         Feature(
-            "a plain answer's head known by its bytes: what it saves",
+            "an engine's head known by its bytes: what it saves",
             patches=[(EngineConnection, "_fits", lambda *_: False)],
         ),
         Feature("told at the end: metrics, line", lambda shared: replace(shared, telling=_Mute())),

@@ -88,8 +88,7 @@ class EngineConnection(asyncio.Protocol):
         self._uses = self._status = 0
         self._asker: Asker | None = None
         self._receiver: Receiver | None = None
-        # What a piece of a stream meets, beside each other and not where the answer is kept: at
-        # thousands of pieces a second the way to what is seldom in a cache costs most.
+        # All that an ordinary piece of a stream meets: the answer's own objects are left alone.
         self._tail = NO_TAIL
         self._write: Callable[[bytes], object] = _nowhere
         self._passed = self._seen = 0

@@ -31,8 +31,7 @@ class Telling:
     were left out says how many (``unlogged``).
 
     ``soon`` is given what tells of all requests that have ended since it was called last: a busy
-    router's loop calls it once per turn, which is faster than in between, by what a processor
-    remembers of code that it has just run.
+    router's loop calls it once per turn, for many requests in one go.
     """
 
     def __init__(

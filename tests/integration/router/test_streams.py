@@ -363,3 +363,35 @@ async def test_the_log_counts_every_byte_of_a_stream(world, engine, capsys, ends
     said = capsys.readouterr()
     (found,) = re.findall(r"bytes_out=\S*?(\d+)", said.out + said.err)
     assert int(found) == len(sent)
+
+
+async def test_what_an_engine_says_after_the_end_reaches_nobody(world, engine):
+    said = asyncio.Event()
+
+    async def script(_, connection):
+        await connection.begin()
+        for data in [
+            token("a"),
+            token("b"),
+            token("c"),
+            token("", "stop"),
+            "[DONE]",
+            token("late"),
+        ]:
+            await connection.chunk(data)
+            await asyncio.sleep(0.02)  # so that each comes by itself
+        said.set()
+        await connection.end()
+
+    engine.script = script
+    await world.serving(engine)
+
+    asked = head(b'{"model":"u-8105f7322477/test","stream":true}')
+    async with world.raw(asked) as (reader, writer):
+        for _ in range(2):
+            answer = await reader.readuntil(b"\r\n0\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert b"late" not in answer
+            await said.wait()
+            said.clear()
+            writer.write(asked)

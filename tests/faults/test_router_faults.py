@@ -123,7 +123,8 @@ async def test_an_engine_that_ends_or_stops_after_its_first_byte_is_told_as_a_fa
     world, two, how
 ):
     await announce(world, *two)
-    async with RouterProcess(world, ROUTER_PATIENCE_S="0.5"):
+    # Also the first byte's: chance may choose the stopped one for the request after it.
+    async with RouterProcess(world, ROUTER_PATIENCE_S="0.5", ROUTER_FIRST_BYTE_S="2"):
         await serves(world)
         wish = body(stream=True, max_tokens=1000, fake={"tokens": 1000, "token_s": 0.05})
         async with world.post(wish) as response:

@@ -1,8 +1,12 @@
 # Caravan: `make up` brings it up, `make test` tests it, `make check` holds the line.
 # Everything is installed by hash into .venv; engines and models go to $CARAVAN_CACHE.
-PYTHON ?= python3
 BIN := .venv/bin
-UV := $(BIN)/uv
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
+# Which Python makes the environment, looked for only then: the one it has, else the distribution's, which is built
+# to be faster than pyenv's (docs/costs.md), else that on PATH. PYTHON=… chooses another.
+FITS := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for one in $(BIN)/python /usr/bin/python3 python3; do \
+	$$one -c 'import ensurepip; $(FITS)' 2> /dev/null && echo $$one && break; done)
 LOCK := uv pip compile pyproject.toml --extra all --group build --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --annotation-style line
 NODE := tests/clients/node
@@ -61,20 +65,22 @@ clean:  ## forget the environment of this checkout; homes and caches stay
 
 # The environment: made with uv when it is there, else with Python's own venv, which then gets uv.
 .venv/bin/uv: requirements/uv.txt
-	@if command -v uv > /dev/null; then uv venv --quiet --allow-existing --python '>=3.11' .venv; \
-	else $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Caravan needs Python 3.11 or newer: make PYTHON=python3.11 …")' \
-		&& $(PYTHON) -m venv .venv; fi
+	@python='$(PYTHON)'; uv=$$(command -v uv); \
+	if [ -z "$$python" ] && [ "$$uv" ]; then python='>=3.11'; \
+	elif $${python:-false} -c '$(FITS)' 2> /dev/null; then python=$$(command -v $$python); \
+	else echo "Caravan needs uv, or Python 3.11 or newer (on Debian python3-venv as well): make PYTHON=python3.11 …" >&2; exit 1; fi; \
+	if [ "$$uv" ]; then uv venv --quiet --allow-existing --python "$$python" .venv; else $$python -m venv .venv; fi
 	@if command -v uv > /dev/null; then uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/uv.txt; \
 	else $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt; fi
 	@touch $@
 
 .venv/caravan: .venv/bin/uv requirements/all.txt pyproject.toml
-	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/all.txt
-	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	$(INSTALL) --compile-bytecode --require-hashes -r requirements/all.txt
+	$(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
 .venv/dev: .venv/caravan requirements/dev.txt
-	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	$(INSTALL) --require-hashes -r requirements/dev.txt
 	@touch $@
 
 $(NODE)/node_modules: $(NODE)/package-lock.json

@@ -13,12 +13,12 @@ from urllib.parse import SplitResult, urlsplit
 import httptools
 import structlog
 
-from services.router.core.answer_head import AnswerHead
+from services.router.core.answer_head import NO_TAIL, AnswerHead
 from services.router.core.attempts import Failure
 from services.router.core.glance import CHUNK_HEAD
 from services.router.core.job import Clock
 from services.router.core.pattern import Pattern, pattern
-from services.router.core.ports import NO_TAIL, Asker, Receiver
+from services.router.core.ports import Asker, Receiver
 
 KEEP_ALIVE_S = 3.5
 """With a sweep's delay less than SGLang's 5 s, so that an idle connection is ours to close."""
@@ -164,7 +164,8 @@ class EngineConnection(asyncio.Protocol):
             if data.endswith(self._tail) and data.find(b"\n", CHUNK_HEAD) == size - 4:
                 self._parser.feed_data(data)
                 self._passed += size
-                self._write(data)
+                write = self._write  # called as an attribute, it would be looked for in the class
+                write(data)
             else:
                 self._came(asker, data)
         except _NO_HTTP as exc:

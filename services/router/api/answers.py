@@ -19,11 +19,10 @@ from services.router.api.answering import (
 )
 from services.router.api.events import Events, pass_stream
 from services.router.core import engine_errors
-from services.router.core.answer_head import AnswerHead
+from services.router.core.answer_head import NO_TAIL, AnswerHead
 from services.router.core.attempts import Failure
 from services.router.core.glance import LAST_CHUNK
 from services.router.core.outliers import is_failure
-from services.router.core.ports import NO_TAIL
 from services.router.core.story import COMPLETE, FAILED, TRUNCATED
 
 BUFFERED = 256 * 2**10

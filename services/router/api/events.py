@@ -14,12 +14,11 @@ from services.router.api.answering import (
     chunk,
 )
 from services.router.core import engine_errors, http
-from services.router.core.answer_head import AnswerHead
+from services.router.core.answer_head import NO_TAIL, AnswerHead
 from services.router.core.attempts import Failure
 from services.router.core.dialects import CHAT, COMPLETIONS, Stream, broken_off
 from services.router.core.glance import LAST_CHUNK, Glance, good_ending
 from services.router.core.outliers import is_failure
-from services.router.core.ports import NO_TAIL
 from services.router.core.sse import EventStream
 from services.router.core.story import COMPLETE, TRUNCATED
 
@@ -58,7 +57,7 @@ class Events:
         self.tail = NO_TAIL
         self.write = exchange.write
         if may_glance(exchange, head):
-            self._glance = Glance(show_usage=exchange.show_usage)
+            self._glance = Glance(show_usage=exchange.show_usage, tail=head.tail)
         else:
             self._take_apart()
 
@@ -72,7 +71,7 @@ class Events:
             self._came_apart(data)
             return
         out = glance.look(data)
-        self.tail = glance.tail
+        self.tail = self._head.tail = glance.tail
         if out is None:
             self._take_apart(glance)
             self._came_apart(glance.rest)

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 
+NO_TAIL = b"\0\0\0\0"
+"""No piece of a stream ends so where its last line could begin: nothing is passed on by it."""
 _JSON = b"application/json"
 
 
 class AnswerHead:
     """The head of an engine's answer, from its status and its ``headers`` by lower-case name."""
 
-    __slots__ = ("chunked", "content_type", "framed", "length", "status", "stream", "wait")
+    __slots__ = ("chunked", "content_type", "framed", "length", "status", "stream", "tail", "wait")
 
     def __init__(self, status: int, headers: Mapping[bytes, bytes]) -> None:
         self.status = status
@@ -25,3 +27,5 @@ class AnswerHead:
         self.content_type = b"content-type: %b\r\n" % (kind if kind.isascii() else _JSON)
         """The header line for the client."""
         self.wait = headers.get(b"retry-after", b"")
+        self.tail = NO_TAIL
+        """How an ordinary event ended in the last stream that began so."""

@@ -9,7 +9,7 @@ event, from the start of that piece on: it begins where an event and a chunk beg
 
 import re
 
-from services.router.core.ports import NO_TAIL
+from services.router.core.answer_head import NO_TAIL
 from services.router.core.sse import LONG_EVENT, Usage, usage_in
 
 LARGE = 4096
@@ -44,6 +44,8 @@ _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 class Glance:
     """Looks at the pieces of one stream of chat or completion events.
 
+    It may be given the ``tail`` that a stream of the same engine had, so that the first event, too,
+    is known by it.
     ``look`` returns what goes to the client, b"" while that is not known yet, or None: then the
     stream has to be taken apart from ``rest`` on, and the glance is used no more.
     """
@@ -57,10 +59,9 @@ class Glance:
     done = False
     """Whether the good end has passed; the last chunk is part of what ``look`` returned."""
     usage: Usage | None = None
-    _tail = NO_TAIL
 
-    def __init__(self, *, show_usage: bool) -> None:
-        self._show_usage = show_usage
+    def __init__(self, *, show_usage: bool, tail: bytes = NO_TAIL) -> None:
+        self._show_usage, self._tail = show_usage, tail
 
     @property
     def tail(self) -> bytes:
@@ -74,6 +75,9 @@ class Glance:
         """Look at the next piece."""
         if self.rest:
             data, self.rest = self.rest + data, b""
+        elif data.endswith(self._tail) and data.find(b"\n", CHUNK_HEAD) == len(data) - 4:
+            self.begun = True
+            return data
         if not data:
             return data
         if data.find(b"\r", 0, CHUNK_HEAD) >= 0:
@@ -82,14 +86,15 @@ class Glance:
         return None
 
     def _look(self, data: bytes) -> bytes | None:
-        if self._like_those_before(data):
-            return data
         if data.endswith(_GOOD_ENDS):
             ending = good_ending(data, show_usage=self._show_usage)
             if ending is not None:
                 self.begun = self.finished = self.done = True
                 self.usage = ending[1]
                 return ending[0]
+        elif self._like_those_before(data):
+            self.begun = True
+            return data
         whole = self._whole_events(data)
         if whole is None or not _in_step(whole, len(whole)):
             self.rest = data

@@ -9,9 +9,6 @@ from caravan.contracts.keys import KeyEntry
 from services.router.core.answer_head import AnswerHead
 from services.router.core.attempts import Failure
 
-NO_TAIL = b"\0\0\0\0"
-"""Nothing is passed on by it: its last line would have to begin four bytes before the end."""
-
 
 class Receiver(Protocol):
     """Who the body of an engine's answer goes to, from the event loop.

@@ -6,8 +6,8 @@ import httptools
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.router.core.answer_head import NO_TAIL
 from services.router.core.glance import CHUNK_HEAD, LAST_CHUNK, Glance, good_ending
-from services.router.core.ports import NO_TAIL
 from services.router.core.sse import EventStream, Usage
 
 COMPACT = (
@@ -15,6 +15,7 @@ COMPACT = (
 )
 USAGE = b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n'
 DONE = b"data: [DONE]\n\n"
+TAIL = b'"finish_reason":null}]}\n\n\r\n'
 
 
 def token(text=b"hi", finish=b"null"):
@@ -69,9 +70,10 @@ class Body:
         self._parser.feed_data(data)
 
 
-def seen_through_glance(wire, pieces, show_usage):
+def seen_through_glance(wire, pieces, show_usage, tail=NO_TAIL):
     """Return what a client has of it, and whether the end was good."""
-    glance, client, stream, came = Glance(show_usage=show_usage), Body(), None, Body()
+    glance, client = Glance(show_usage=show_usage, tail=tail), Body()
+    stream, came = None, Body()
     for piece in pieces(wire):
         if glance is None:
             before = len(came.payload)
@@ -138,15 +140,31 @@ def test_a_client_sees_what_it_would_see_of_a_stream_that_is_taken_apart(
     pieces = by_event
     if data.draw(st.booleans()):
         pieces = whole_pieces(data.draw(st.lists(st.integers(1, 20_000), min_size=1, max_size=5)))
+    tail = data.draw(st.sampled_from([NO_TAIL, TAIL]))
     reference = EventStream(show_usage=show_usage)
     expected = reference.feed(payload)
 
-    got, complete, usage = seen_through_glance(wire, pieces, show_usage)
+    got, complete, usage = seen_through_glance(wire, pieces, show_usage, tail)
 
     assert complete is reference.complete
     assert got == expected or (not complete and expected.startswith(got))
     if complete:
         assert usage == reference.usage
+
+
+def test_the_first_event_is_known_by_the_tail_of_another_stream():
+    first = framed(token(b"one"), [])[: -len(LAST_CHUNK)]
+    learned = Glance(show_usage=True)
+    assert learned.look(first) == first
+    assert learned.tail == TAIL
+
+    glance = Glance(show_usage=True, tail=TAIL)
+
+    assert glance.look(framed(token(b"two"), [])[: -len(LAST_CHUNK)])
+    assert glance.begun
+    refused = framed(b'data: {"error":{"message":"no","code":400}}\n\n', [])[: -len(LAST_CHUNK)]
+    assert Glance(show_usage=True, tail=TAIL).look(refused) is None
+    assert Glance(show_usage=True, tail=TAIL).look(first[: len(first) // 2]) is None
 
 
 def test_an_ordinary_stream_is_never_taken_apart():

@@ -69,6 +69,32 @@ class _Ends:
 class EngineConnection(asyncio.Protocol):
     """One connection to an engine; ``asker`` is who it serves now, None while it is idle."""
 
+    __slots__ = (
+        "_asker",
+        "_clock",
+        "_complete",
+        "_engines",
+        "_full",
+        "_head",
+        "_headers",
+        "_heard",
+        "_in_head",
+        "_keep",
+        "_parser",
+        "_part",
+        "_passed",
+        "_quick",
+        "_receiver",
+        "_seen",
+        "_status",
+        "_surplus",
+        "_tail",
+        "_transport",
+        "_uses",
+        "_write",
+        "engine",
+    )
+
     def __init__(self, engines: "Engines", engine: Engine) -> None:
         self._engines, self._clock = engines, engines.clock
         self.engine = engine

@@ -95,6 +95,32 @@ class Lane:
 class ClientConnection(HttpToolsProtocol):
     """One connection of a client. Bounds of heads and silence hold for every request on it."""
 
+    # Uvicorn's own attributes are as many as a dictionary without a table of its own may have.
+    __slots__ = (
+        "_active",
+        "_between",
+        "_clock",
+        "_closed",
+        "_discarded",
+        "_ended",
+        "_head_size",
+        "_heads",
+        "_heard",
+        "_hot",
+        "_in_head",
+        "_known",
+        "_lane",
+        "_left",
+        "_long",
+        "_offer",
+        "_patience",
+        "_received",
+        "_starting",
+        "_unsent",
+        "_unsent_since",
+        "address",
+    )
+
     def __init__(self, lane: Lane, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's
         super().__init__(*args, **kwargs)
         self._lane, self._clock = lane, lane.clock

@@ -2,12 +2,20 @@
 
 import math
 import zlib
+from contextlib import suppress
 
 import msgspec
 from msgspec import Struct
 
 from services.router.core.errors import BadRequestError, BodyTooLargeError, EncodingError
 
+LARGE = 128 * 2**10
+"""A body of so much has a picture in it, or a book."""
+LONG = 4096
+"""No longer string is read: a model id is none."""
+BYTES_A_QUOTE = 2048
+"""With more quotes than one in so many bytes, a body is read faster as it is."""
+ESCAPES = 64
 _WINDOW_OF_GZIP = 31
 
 
@@ -36,7 +44,7 @@ _decode = msgspec.json.Decoder(Asked).decode
 def read(body: bytes) -> tuple[str, Asked]:
     """Return the model that ``body`` names, and what it asks for; its type is not looked at."""
     try:
-        found = _decode(body)
+        found = _found(body)
     except msgspec.ValidationError as exc:
         raise _wrong_field(exc) from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
@@ -46,6 +54,42 @@ def read(body: bytes) -> tuple[str, Asked]:
             "The body names no model. Set `model` to a model id of GET /v1/models.", param="model"
         )
     return found.model, found
+
+
+def _found(body: bytes) -> Asked:
+    """Read ``body``; a large one without its long strings, which are most of it."""
+    if len(body) >= LARGE:
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            found = _decode(without_long_strings(body))
+            if found.model:
+                return found
+    return _decode(body)
+
+
+def without_long_strings(body: bytes) -> bytes:
+    """Return JSON with its long strings empty, or as it is where it is made of short ones.
+
+    Quotes are found at the speed of memory, ten times that of looking at each byte of a picture.
+    """
+    kept: list[bytes] = []
+    at, begin, quote = 0, 0, body.find(b'"')
+    for _ in range(len(body) // BYTES_A_QUOTE):
+        if quote < 0:
+            return b"".join((*kept, body[at:]))
+        if not begin:
+            begin = quote + 1
+        else:
+            before = body[max(begin, quote - ESCAPES) : quote]
+            escapes = len(before) - len(before.rstrip(b"\\"))
+            if escapes == ESCAPES:  # it may be any number
+                return body
+            if escapes % 2 == 0:
+                if quote - begin > LONG:
+                    kept.append(body[at:begin])
+                    at = quote
+                begin = 0
+        quote = body.find(b'"', quote + 1)
+    return body
 
 
 def _wrong_field(exc: msgspec.ValidationError) -> BadRequestError:

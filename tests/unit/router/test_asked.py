@@ -40,6 +40,61 @@ def test_the_three_fields_are_read_and_others_are_not_looked_at(stream, options)
     assert (model, found.stream, found.shows_usage()) == ("m", stream, shown)
 
 
+PARTS = st.sampled_from(
+    ['"', "\\", "\\" * 63, "\\" * 64, "\n", "é", "x" * 5000, "A" * 200_000, '","model":"other"']
+)
+
+
+@given(
+    st.lists(st.lists(PARTS, max_size=6).map("".join), max_size=4),
+    st.sampled_from(["m", "", "x" * 5000, None, 5]),
+    st.booleans(),
+)
+def test_a_large_body_is_read_as_a_small_one_is_whatever_its_strings_hold(texts, model, first):
+    content = [{"type": "text", "text": text} for text in [*texts, "A" * asked.LARGE]]
+    fields = {"model": model, "messages": [{"content": content}], "stream": True}
+    raw = msgspec.json.encode(fields if first else dict(reversed(fields.items())))
+    small = msgspec.json.encode({"model": model, "stream": True})
+
+    assert outcome(raw) == outcome(small)
+
+
+def outcome(raw):
+    try:
+        return asked.read(raw)
+    except BadRequestError as refusal:
+        return refusal.problem.message
+
+
+def test_a_large_body_that_is_no_json_is_refused_with_its_own_place():
+    raw = b'{"model":"m","image":"%b","stream":tru}' % (b"A" * asked.LARGE)
+
+    with pytest.raises(BadRequestError, match=rf"\(byte {len(raw)}\)"):
+        asked.read(raw)
+
+
+@pytest.mark.parametrize("inside", ['a "word"', "\\", '\\"', "\\" * 31, "\\" * 31 + '"'])
+def test_a_long_string_is_left_out_to_its_very_end(inside):
+    raw = msgspec.json.encode({"text": inside + "A" * 2**18 + inside, "model": "m"})
+
+    assert asked.without_long_strings(raw) == b'{"text":"","model":"m"}'
+
+
+@pytest.mark.parametrize("inside", ["\\" * 32, "\\" * 32 + '"', "\\" * 33 + '"'])
+def test_where_a_string_ends_is_not_guessed(inside):
+    raw = msgspec.json.encode({"text": "A" * 2**18 + inside, "model": "m"})
+
+    assert asked.without_long_strings(raw) is raw
+
+
+def test_of_a_body_with_a_picture_little_is_left_to_read_and_of_a_text_all():
+    picture = msgspec.json.encode({"model": "m", "image": "A" * 2**20, "stream": True})
+    code = msgspec.json.encode({"model": "m", "text": 'say("no")\n' * 2**16})
+
+    assert asked.without_long_strings(picture) == b'{"model":"m","image":"","stream":true}'
+    assert asked.without_long_strings(code) is code
+
+
 @given(st.binary(max_size=500), st.binary(max_size=50), st.lists(st.integers(0, 600), max_size=8))
 def test_gzip_in_pieces_of_any_size_even_of_several_members_expands(first, second, cuts):
     packed = gzip.compress(first) + gzip.compress(second)

@@ -247,8 +247,15 @@ class Platform:
 
     async def replaced(self, name: str, former: Identity) -> Identity:
         """Return who runs as ``name`` in place of ``former``."""
-        await until(lambda: running.lives(self.home, name) not in {None, former}, PATIENCE_S)
-        return self.process(name)
+        found: list[Identity | None] = []
+
+        def there() -> bool:
+            found.append(running.lives(self.home, name))
+            return found[-1] not in {None, former}
+
+        await until(there, PATIENCE_S)
+        assert found[-1] is not None  # but may have ended meanwhile
+        return found[-1]
 
     def log(self, name: str) -> str:
         """Return all that a service has printed."""

@@ -61,12 +61,17 @@ class Killer:
                 await self._service(part)
 
     async def _service(self, part):
-        await until(lambda: _lives(self.platform, part), PATIENCE_S)
-        who = self.platform.process(part)
+        who = await self._living(part)
         kill = self._note(part)
         await self.platform.kill(who)
         await self.platform.replaced(part, who)
         return kill
+
+    async def _living(self, part):
+        """Return who runs as ``part``, once somebody does: another kill may have hit it."""
+        found = []
+        await until(lambda: found.append(_lives(self.platform, part)) or found[-1], PATIENCE_S)
+        return found[-1]
 
     async def _supervise(self):
         async with self._supervisor:

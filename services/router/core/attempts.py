@@ -62,13 +62,13 @@ class Attempts:
     never delivered every other instance once, outside any budget
     unauthorized    the same
     refused         another instance, within the budget
-    broken          one more instance at most; the same one if it was stale
+    broken          one more instance at most; the same one first if it was stale
     ============== =========================================================
     """
 
     def __init__(self, budget: RetryBudget) -> None:
         self._budget = budget
-        self._broken = 0
+        self._broken: set[str] = set()
         self.tried: set[str] = set()
         self.count = 0
 
@@ -88,9 +88,10 @@ class Attempts:
             case Failure.REFUSED:
                 return others and self._budget.take(now)
             case Failure.BROKEN | Failure.STALE:
-                self._broken += 1
-                if self._broken > 1:
+                again = failure is Failure.STALE and instance not in self._broken
+                self._broken.add(instance)
+                if len(self._broken) > 1:
                     return False
-                if failure is Failure.STALE:
+                if again:
                     self.tried.discard(instance)
-                return others or failure is Failure.STALE
+                return others or again

@@ -32,6 +32,16 @@ def test_a_request_that_was_delivered_and_broke_goes_to_one_more_at_most(given_f
     assert breaks <= 2
 
 
+def test_an_instance_that_breaks_on_a_new_connection_too_is_still_one_instance():
+    attempts = Attempts(RetryBudget())
+    for failure, goes_on in ((Failure.STALE, True), (Failure.BROKEN, True), (Failure.STALE, True)):
+        attempts.begin("i-dying")
+        assert attempts.may_go_on(failure, "i-dying", 0.0, others=True) is goes_on
+    assert attempts.tried == {"i-dying"}
+    attempts.begin("i-2")
+    assert not attempts.may_go_on(Failure.BROKEN, "i-2", 0.0, others=True)
+
+
 def test_what_was_never_delivered_goes_on_outside_any_budget():
     budget = RetryBudget()
     while budget.take(0.0):

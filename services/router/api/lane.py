@@ -95,7 +95,8 @@ class Lane:
 class ClientConnection(HttpToolsProtocol):
     """One connection of a client. Bounds of heads and silence hold for every request on it."""
 
-    # Uvicorn's own attributes are as many as a dictionary without a table of its own may have.
+    # Together with uvicorn's they would be more than the 30 names for which CPython lets the
+    # dictionaries of one class share a table.
     __slots__ = (
         "_active",
         "_between",

@@ -16,6 +16,7 @@ LONG = 4096
 BYTES_A_QUOTE = 2048
 """With more quotes than one in so many bytes, a body is read faster as it is."""
 ESCAPES = 64
+"""Before so many backslashes in a row nobody looks whether the quote behind them is escaped."""
 _WINDOW_OF_GZIP = 31
 
 

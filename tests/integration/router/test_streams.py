@@ -98,6 +98,33 @@ async def test_each_event_is_passed_on_before_the_next_comes(world, engine):
         assert (await response.read()).endswith(b"data: [DONE]\n\n")
 
 
+@pytest.mark.parametrize("together", [True, False], ids=["one chunk", "two chunks"])
+async def test_an_error_that_comes_with_an_ordinary_event_behind_it_is_seen(
+    world, engine, together
+):
+    go = asyncio.Event()
+    error = event({"error": {"message": "CUDA at /opt/x/y.py", "code": 500}})
+    chunks = [error + event(token("lo"))] if together else [error, event(token("lo"))]
+
+    async def script(_, connection):
+        await connection.begin()
+        await connection.chunk(token("hel"))
+        await go.wait()
+        await connection.raw(b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in chunks))
+        await connection.gone.wait()
+
+    engine.script = script
+    await world.serving(engine)
+    async with world.post(body(stream=True)) as response:
+        assert await response.content.readuntil(b"\n\n") == event(token("hel"))
+        go.set()
+        rest = (await response.read()).decode()
+
+    assert FAILED in rest
+    assert "/opt/x" not in rest
+    assert "[DONE]" not in rest
+
+
 async def reset(connection):
     connection.reset()
 

@@ -167,6 +167,14 @@ def test_the_first_event_is_known_by_the_tail_of_another_stream():
     assert Glance(show_usage=True, tail=TAIL).look(first[: len(first) // 2]) is None
 
 
+def test_an_error_before_an_event_that_ends_like_others_is_seen():
+    error = b'data: {"error":{"message":"no","code":500}}\n\n'
+    for cuts in ([], [len(error)]):  # in one chunk, or in one each
+        piece = framed(error + token(), cuts)[: -len(LAST_CHUNK)]
+
+        assert Glance(show_usage=True, tail=TAIL).look(piece) is None
+
+
 def test_an_ordinary_stream_is_never_taken_apart():
     events = [token(b"one"), *[token(b"t%d" % n) for n in range(50)]]
     whole = [*events, token(b"", b'"stop"'), USAGE, DONE]

@@ -6,7 +6,6 @@ as it comes. A task is made only to open a connection.
 
 import asyncio
 import socket
-from collections.abc import Callable
 from typing import Self
 from urllib.parse import SplitResult, urlsplit
 
@@ -15,10 +14,10 @@ import structlog
 
 from services.router.core.answer_head import NO_TAIL, AnswerHead
 from services.router.core.attempts import Failure
-from services.router.core.glance import CHUNK_HEAD
+from services.router.core.frames import CHUNK_HEAD, HEADS, SHORT
 from services.router.core.job import Clock
 from services.router.core.pattern import Pattern, pattern
-from services.router.core.ports import Asker, Receiver
+from services.router.core.ports import Asker, Receiver, Writer
 
 KEEP_ALIVE_S = 3.5
 """With a sweep's delay less than SGLang's 5 s, so that an idle connection is ours to close."""
@@ -40,6 +39,16 @@ _NO_HTTP = (httptools.HttpParserError, httptools.HttpParserUpgrade)
 _BLANK = b"\r\n\r\n"
 _NO_HEAD = b"\0"
 """No answer begins so."""
+
+
+class _Nowhere:
+    """Where there is no client."""
+
+    def write(self, data: bytes) -> None:
+        """Drop ``data``."""
+
+
+_NOWHERE = _Nowhere()
 
 
 class Engine:
@@ -66,7 +75,23 @@ class _Ends:
         self.on_message_complete = connection.on_message_complete
 
 
-class EngineConnection(asyncio.Protocol):
+class _Passing(asyncio.Protocol):
+    """All that an ordinary piece of a stream meets, side by side in memory.
+
+    Between two pieces of one stream come those of hundreds of others, so each line of the
+    processor's cache that a piece needs is fetched from far away: that is most of what it costs.
+    """
+
+    __slots__ = ("_passed", "_tail", "_to")
+
+    def __init__(self) -> None:
+        self._tail = NO_TAIL
+        self._to: Writer = _NOWHERE
+        self._passed = 0
+        """Bytes that went ``_to`` the client."""
+
+
+class EngineConnection(_Passing):
     """One connection to an engine; ``asker`` is who it serves now, None while it is idle."""
 
     __slots__ = (
@@ -82,20 +107,18 @@ class EngineConnection(asyncio.Protocol):
         "_keep",
         "_parser",
         "_part",
-        "_passed",
         "_quick",
         "_receiver",
         "_seen",
         "_status",
         "_surplus",
-        "_tail",
         "_transport",
         "_uses",
-        "_write",
         "engine",
     )
 
     def __init__(self, engines: "Engines", engine: Engine) -> None:
+        super().__init__()
         self._engines, self._clock = engines, engines.clock
         self.engine = engine
         self._transport: asyncio.Transport = None  # type: ignore[assignment] # set when connected
@@ -114,11 +137,8 @@ class EngineConnection(asyncio.Protocol):
         self._uses = self._status = 0
         self._asker: Asker | None = None
         self._receiver: Receiver | None = None
-        # All that an ordinary piece of a stream meets: the answer's own objects are left alone.
-        self._tail = NO_TAIL
-        self._write: Callable[[bytes], object] = _nowhere
-        self._passed = self._seen = 0
-        """Bytes that went to ``_write``, and how many when somebody looked last."""
+        self._seen = 0
+        """What ``_passed`` was when somebody looked last."""
         self._heard = 0.0
         """When something else came or went, in monotonic seconds of the coarse clock."""
 
@@ -184,33 +204,36 @@ class EngineConnection(asyncio.Protocol):
         self._engines.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        asker = self._asker
+        size = len(data)
+        if (
+            data.endswith(self._tail)
+            and size < SHORT
+            and data.startswith(HEADS[size])
+            and data.find(b"\n", CHUNK_HEAD) == size - 4
+        ):
+            self._passed += size
+            self._to.write(data)
+        else:
+            self._came(data)
+
+    def _came(self, data: bytes) -> None:
+        """Take a piece that is no ordinary one of a stream."""
+        self._heard = self._clock.now
+        asker, receiver = self._asker, self._receiver
         try:
-            size = len(data)
-            if data.endswith(self._tail) and data.find(b"\n", CHUNK_HEAD) == size - 4:
+            if receiver is not None:
                 self._parser.feed_data(data)
-                self._passed += size
-                write = self._write  # called as an attribute, it would be looked for in the class
-                write(data)
-            else:
-                self._came(asker, data)
+                self._pass(receiver, data)
+                if self._complete:
+                    self._completed(asker)
+            elif asker is None:
+                self._came_unasked(data)
+            elif self._part or not self._fits(asker, data):
+                self._came_first(asker, data)
         except _NO_HTTP as exc:
             self._broke(exc, asker, data)
         except Exception as exc:  # noqa: BLE001 - logged; a client must not wait for nothing
             self._crashed(asker, exc)
-
-    def _came(self, asker: Asker | None, data: bytes) -> None:
-        """Take a piece that is no ordinary one of a stream."""
-        self._heard = self._clock.now
-        if self._receiver is not None:
-            self._parser.feed_data(data)
-            self._pass(self._receiver, data)
-            if self._complete:
-                self._completed(asker)
-        elif asker is None:
-            self._came_unasked(data)
-        elif self._part or not self._fits(asker, data):
-            self._came_first(asker, data)
 
     def _pass(self, receiver: Receiver, data: bytes) -> None:
         """Give more of the body; what follows may be like it."""
@@ -224,7 +247,7 @@ class EngineConnection(asyncio.Protocol):
             self._receiver.passed += self._passed
         self._passed = self._seen = 0
         self._asker = self._receiver = None
-        self._tail, self._write = NO_TAIL, _nowhere
+        self._tail, self._to = NO_TAIL, _NOWHERE
 
     def _fits(self, asker: Asker, data: bytes) -> bool:
         """Take an answer past the parser, if its head is known and all of it is there."""
@@ -379,7 +402,7 @@ class EngineConnection(asyncio.Protocol):
         head = self._head or self._read_head(status, data[:end])
         receiver = asker.answered(head)
         if self._asker is asker:
-            self._receiver, self._write = receiver, receiver.write
+            self._receiver, self._to = receiver, receiver.to
             if len(data) > end:
                 self._pass(receiver, data[end:])
 
@@ -517,7 +540,3 @@ def _notice_vanished_machines(sock: socket.socket) -> None:
 
 def _broken_off(exc: Exception | None) -> str:
     return f"the engine broke off ({type(exc).__name__})" if exc else "the engine closed"
-
-
-def _nowhere(data: bytes) -> None:
-    """Drop ``data``."""

@@ -1,6 +1,5 @@
 """What an engine's answer meets on its way: a client's side, an attempt, the frames of its body."""
 
-from collections.abc import Callable
 from typing import Protocol
 
 import httptools
@@ -9,7 +8,7 @@ from caravan.contracts.errors import Refusal
 from services.router.core.answer_head import AnswerHead
 from services.router.core.attempts import Failure
 from services.router.core.dialects import Dialect
-from services.router.core.ports import Receiver
+from services.router.core.ports import Receiver, Writer
 from services.router.core.story import Story
 
 FULL = frozenset({429, 502, 503, 504})
@@ -30,8 +29,8 @@ class Answering(Protocol):
     """Whether the client understands chunks; HTTP/1.0 does not."""
     sent: int
     """Bytes of the answer's body."""
-    write: Callable[[bytes], object]
-    """Writes to the client; what is written is to be counted in ``sent``."""
+    to: Writer
+    """The client's transport; what is written there is to be counted in ``sent``."""
 
     def start(self, own: bytes, body: bytes) -> None:
         """Write the head of a good answer, with ``own`` header lines, and what follows it."""

@@ -4,7 +4,6 @@ One object per attempt, made when the head of the answer is known. It gets the b
 on the wire, tells the client's side what to write, and the engine's side what to think of it.
 """
 
-from collections.abc import Callable
 from http import HTTPStatus
 
 from services.router.api.answering import (
@@ -23,6 +22,7 @@ from services.router.core.answer_head import NO_TAIL, AnswerHead
 from services.router.core.attempts import Failure
 from services.router.core.glance import LAST_CHUNK
 from services.router.core.outliers import is_failure
+from services.router.core.ports import Writer
 from services.router.core.story import COMPLETE, FAILED, TRUNCATED
 
 BUFFERED = 256 * 2**10
@@ -62,7 +62,7 @@ class _Unseen:
 
     tail = NO_TAIL
     passed = 0
-    write: Callable[[bytes], object]
+    to: Writer
 
 
 class Refused(_Unseen):
@@ -70,7 +70,7 @@ class Refused(_Unseen):
 
     def __init__(self, attempt: Attempt, exchange: Answering, head: AnswerHead) -> None:
         self._attempt, self._exchange, self._status = attempt, exchange, head.status
-        self.write = exchange.write
+        self.to = exchange.to
         self._wait = head.wait
         self._dechunked, self._body = Dechunked(head), b""
         self.begun = False
@@ -118,7 +118,7 @@ class Plain(_Unseen):
 
     def __init__(self, attempt: Attempt, exchange: Answering, head: AnswerHead) -> None:
         self._attempt, self._exchange, self._head = attempt, exchange, head
-        self.write = exchange.write
+        self.to = exchange.to
         self._kept: list[bytes] = []
         if head.length is not None:
             self._left = head.length

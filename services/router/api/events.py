@@ -55,7 +55,7 @@ class Events:
     def __init__(self, attempt: Attempt, exchange: Answering, head: AnswerHead) -> None:
         self._attempt, self._exchange, self._head = attempt, exchange, head
         self.tail = NO_TAIL
-        self.write = exchange.write
+        self.to = exchange.to
         if may_glance(exchange, head):
             self._glance = Glance(show_usage=exchange.show_usage, tail=head.tail)
         else:

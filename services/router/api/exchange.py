@@ -32,6 +32,7 @@ from services.router.core import admission, asked, http
 from services.router.core.candidates import Target
 from services.router.core.errors import InternalError, SlowBodyError, headers_of
 from services.router.core.inflight import Load
+from services.router.core.ports import Writer
 from services.router.core.story import CANCELLED, COMPLETE, FAILED, REFUSED, Story, why
 
 READING, LOOKING, ASKING, ANSWERING, OVER = range(5)
@@ -103,7 +104,7 @@ class Exchange:
         self._shared, self._client, self.head, self._length = shared, client, head, length
         self.route, self.dialect, self.chunks = head.route, head.dialect, head.chunks
         self.keep_alive = head.keep_alive
-        self.write: Callable[[bytes], object] = client.transport.write
+        self.to: Writer = client.transport
         self._pieces: list[bytes] = []
 
     # The request
@@ -148,7 +149,7 @@ class Exchange:
             self._collect = asked.collector(encoding, limit)
         if self.chunks and headers.get(b"expect", b"").lower() == b"100-continue":
             self._continued = True
-            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.to.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def take(self, data: bytes) -> None:
         """Take a piece of the body; it is dropped where the request is refused already."""
@@ -298,7 +299,7 @@ class Exchange:
         )
         self.sent = len(body)
         if len(body) < ONE_WRITE:
-            self.write(head + body)
+            self.to.write(head + body)
         else:
             self._client.transport.writelines((head, body))
 
@@ -312,7 +313,7 @@ class Exchange:
 
     def pass_on(self, data: bytes) -> None:
         self.sent += len(data)
-        self.write(data)
+        self.to.write(data)
 
     def finish(self, outcome: str, reason: str = "") -> None:
         self._over(outcome, reason)

@@ -9,7 +9,9 @@ event, from the start of that piece on: it begins where an event and a chunk beg
 
 import re
 
+from services.router.core import frames
 from services.router.core.answer_head import NO_TAIL
+from services.router.core.frames import CHUNK_HEAD
 from services.router.core.sse import LONG_EVENT, Usage, usage_in
 
 LARGE = 4096
@@ -19,8 +21,6 @@ TAIL = 1024
 what ends a stream stands at its end.
 """
 LAST_CHUNK = b"0\r\n\r\n"
-CHUNK_HEAD = 6
-"""Where the head of a chunk has ended, unless the chunk is longer than 64 KiB."""
 
 _END = b"\n\n\r\n"
 _DONE = b"data: [DONE]\n\n\r\n"
@@ -59,6 +59,8 @@ class Glance:
     done = False
     """Whether the good end has passed; the last chunk is part of what ``look`` returned."""
     usage: Usage | None = None
+    _framed = True
+    """Whether each chunk up to here was followed from its head to its end."""
 
     def __init__(self, *, show_usage: bool, tail: bytes = NO_TAIL) -> None:
         self._show_usage, self._tail = show_usage, tail
@@ -67,15 +69,16 @@ class Glance:
     def tail(self) -> bytes:
         """How an ordinary event of this stream ends, from its finish reason on.
 
-        A piece that is one chunk of one line and ends so need not be looked at again.
+        A piece that is one chunk of one line and ends so need not be looked at again, nor need a
+        parser of chunks see it.
         """
-        return NO_TAIL if self.rest else self._tail
+        return self._tail if self._framed and not self.rest else NO_TAIL
 
     def look(self, data: bytes) -> bytes | None:
         """Look at the next piece."""
         if self.rest:
             data, self.rest = self.rest + data, b""
-        elif data.endswith(self._tail) and data.find(b"\n", CHUNK_HEAD) == len(data) - 4:
+        if data.endswith(self._tail) and self._like_those_before(data):
             self.begun = True
             return data
         if not data:
@@ -85,6 +88,18 @@ class Glance:
         self.rest = data  # a chunk with an extension, or a very long one
         return None
 
+    def _like_those_before(self, data: bytes) -> bool:
+        """Tell whether all events of a piece end as an ordinary one, each in a chunk of its own."""
+        at, tail, size = 0, self._tail, len(data)
+        while at < size:
+            end = data.find(b"\n", at + CHUNK_HEAD) + 4
+            if size > LARGE and end < size:
+                return False
+            if not (data.startswith(tail, end - len(tail)) and frames.is_one(data, at, end)):
+                return False
+            at = end
+        return True
+
     def _look(self, data: bytes) -> bytes | None:
         if data.endswith(_GOOD_ENDS):
             ending = good_ending(data, show_usage=self._show_usage)
@@ -92,9 +107,6 @@ class Glance:
                 self.begun = self.finished = self.done = True
                 self.usage = ending[1]
                 return ending[0]
-        elif self._like_those_before(data):
-            self.begun = True
-            return data
         whole = self._whole_events(data)
         if whole is None or not _in_step(whole, len(whole)):
             self.rest = data
@@ -107,14 +119,6 @@ class Glance:
         elif whole is not data and not self.done:
             self.rest = data[len(whole) :]
         return passed
-
-    def _like_those_before(self, data: bytes) -> bool:
-        """Tell whether all events of a piece end as an ordinary one, each in a chunk of its own."""
-        tail = self._tail
-        if not data.endswith(tail):
-            return False
-        events = data.count(tail)
-        return data.count(b"\r") == 2 * events and data.count(b"\n") == 4 * events
 
     def _whole_events(self, data: bytes) -> bytes | None:
         """Return ``data`` up to where a chunk and an event end together; None if nowhere."""
@@ -129,6 +133,8 @@ class Glance:
         return data[:cut]
 
     def _pass_small(self, data: bytes) -> bytes | None:
+        if not frames.are_whole(data):
+            return None
         if _has_special(data, len(data)):
             return self._pass_special(data, 0)
         self._learn(data)
@@ -141,6 +147,7 @@ class Glance:
             self._tail = data[at:]
 
     def _pass_large(self, data: bytes) -> bytes | None:
+        self._framed = False
         if data.rfind(_ERROR) >= 0:
             return None
         if not self.finished:

@@ -1,6 +1,6 @@
 """What the router's decisions need from outside."""
 
-from collections.abc import Callable, ItemsView, Mapping
+from collections.abc import ItemsView, Mapping
 from typing import Protocol
 
 from caravan.contracts.deployments import DeploymentEntry
@@ -10,17 +10,24 @@ from services.router.core.answer_head import AnswerHead
 from services.router.core.attempts import Failure
 
 
+class Writer(Protocol):
+    """A client's transport."""
+
+    def write(self, data: bytes) -> object: ...
+
+
 class Receiver(Protocol):
     """Who the body of an engine's answer goes to, from the event loop.
 
     ``came`` any number of times, then ``ended`` or ``broke`` once. A piece of one line in one chunk
-    that ends with ``tail`` is ordinary: it need not be looked at, and goes to ``write`` at once.
+    that ends with ``tail`` is ordinary: no parser and nobody else need look at it, and it may go
+    ``to`` the client at once. A chunk has just ended where there is a tail.
     """
 
     tail: bytes
     passed: int
-    """Bytes that went to ``write``; whoever calls it counts them here, at the latest at the end."""
-    write: Callable[[bytes], object]
+    """Bytes written past ``came``; whoever does it counts them here, at the latest at the end."""
+    to: Writer
 
     def came(self, data: bytes) -> None:
         """Take the next bytes of the body, as they stand on the wire."""

@@ -125,6 +125,37 @@ async def test_an_error_that_comes_with_an_ordinary_event_behind_it_is_seen(
     assert "[DONE]" not in rest
 
 
+async def test_a_chunk_ends_where_its_head_says_whatever_stands_in_it(world, engine):
+    go = [asyncio.Event(), asyncio.Event()]
+    first, second = event(token("lo")), event(token("!"))
+    within = b"%x\r\n%b\r\n" % (len(second), second)
+    chunk = first + b"\r\n" + within
+
+    async def script(_, connection):
+        await connection.begin()
+        await connection.chunk(token("hel"))
+        await go[0].wait()
+        await connection.raw(b"%x\r\n%b\r\n" % (len(chunk), first))
+        await go[1].wait()
+        await connection.raw(within)
+        await connection.raw(b"\r\n")
+        await connection.chunk(token("", "stop"))
+        await connection.chunk("[DONE]")
+        await connection.end()
+
+    engine.script = script
+    await world.serving(engine)
+    async with world.post(body(stream=True)) as response:
+        assert await response.content.readuntil(b"\n\n") == event(token("hel"))
+        go[0].set()
+        assert await response.content.readuntil(b"\n\n") == first
+        go[1].set()
+        rest = await response.read()
+
+    assert rest == b"\r\n" + within + event(token("", "stop")) + event("[DONE]")
+    assert await world.streamed(body())
+
+
 async def reset(connection):
     connection.reset()
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.router.core.answer_head import NO_TAIL
-from services.router.core.glance import CHUNK_HEAD, LAST_CHUNK, Glance, good_ending
+from services.router.core.frames import CHUNK_HEAD, HEADS, SHORT
+from services.router.core.glance import LAST_CHUNK, Glance, good_ending
 from services.router.core.sse import EventStream, Usage
 
 COMPACT = (
@@ -70,24 +71,38 @@ class Body:
         self._parser.feed_data(data)
 
 
+def is_passed_at_once(piece, tail):
+    """Tell what the connection to an engine passes without looking at it."""
+    return (
+        piece.endswith(tail)
+        and len(piece) < SHORT
+        and piece.startswith(HEADS[len(piece)])
+        and piece.find(b"\n", CHUNK_HEAD) == len(piece) - 4
+    )
+
+
 def seen_through_glance(wire, pieces, show_usage, tail=NO_TAIL):
     """Return what a client has of it, and whether the end was good."""
     glance, client = Glance(show_usage=show_usage, tail=tail), Body()
-    stream, came = None, Body()
-    for piece in pieces(wire):
+    stream, came, parser = None, Body(), Body()
+    coming = pieces(wire)
+    for piece in coming:
         if glance is None:
             before = len(came.payload)
             came.feed(piece)
             out = stream.feed(came.payload[before:])
             client.feed(b"%x\r\n%b\r\n" % (len(out), out) if out else b"")
             continue
-        if piece.endswith(glance.tail) and piece.find(b"\n", 6) == len(piece) - 4:
-            client.feed(piece)  # the lane's own shortcut
+        if is_passed_at_once(piece, glance.tail):
+            client.feed(piece)
             continue
+        parser.feed(piece)
         out = glance.look(piece)
         if out is not None:
             client.feed(out)
             if glance.done:
+                parser.feed(b"".join(coming))
+                assert parser.ended  # though it has not seen what was passed at once
                 return client.payload, client.ended, glance.usage
             continue
         stream = EventStream(show_usage=show_usage)
@@ -252,6 +267,28 @@ def test_an_event_that_a_chunk_cuts_is_taken_apart():
 
     assert glance.look(cut) is None
     assert glance.rest == cut
+
+
+def test_what_only_looks_like_the_end_of_a_chunk_is_taken_apart():
+    glance = Glance(show_usage=True)
+    assert glance.look(framed(token(), [])[: -len(LAST_CHUNK)])
+    assert glance.tail == TAIL
+    # An event, what looks like the end of its chunk, and a whole chunk: all inside of one chunk.
+    inside = token() + b"\r\n" + framed(token(), [])[: -len(LAST_CHUNK)]
+    wire = b"%x\r\n%b\r\n" % (len(inside), inside)
+    end = wire.index(b"\n\n\r\n") + 4
+
+    assert glance.look(wire[:end]) is None
+
+
+def test_events_of_more_than_one_chunk_a_piece_leave_the_tail():
+    several = framed(token() + token(b"more"), [len(token())])[: -len(LAST_CHUNK)]
+    upper = several.replace(b"%x" % len(token()), b"%X" % len(token()))
+    for piece in (several, upper):
+        glance = Glance(show_usage=True)
+        for _ in range(3):
+            assert glance.look(piece) == piece
+            assert glance.tail == TAIL
 
 
 @given(st.text("\n\0x", max_size=12).map(str.encode))

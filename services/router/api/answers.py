@@ -20,6 +20,7 @@ from services.router.api.events import Events, pass_stream
 from services.router.core import engine_errors
 from services.router.core.answer_head import NO_TAIL, AnswerHead
 from services.router.core.attempts import Failure
+from services.router.core.dialects import RESPONSES
 from services.router.core.glance import LAST_CHUNK
 from services.router.core.outliers import is_failure
 from services.router.core.ports import Writer
@@ -28,6 +29,9 @@ from services.router.core.story import COMPLETE, FAILED, TRUNCATED
 BUFFERED = 256 * 2**10
 """So much of a plain answer is kept back, so that a break in it can still be made good."""
 _ENDLESS = 2**63
+_SAY_FAILED = frozenset({RESPONSES})
+"""Routes on which an answer with status 200 may say that it failed midway."""
+SAID_FAILED = "the engine says in its answer that it failed"
 
 
 def answer(attempt: Attempt, exchange: Answering, head: AnswerHead) -> Answer:
@@ -51,10 +55,14 @@ def pass_whole(attempt: Attempt, exchange: Answering, head: AnswerHead, body: by
 
 def pass_plain(attempt: Attempt, exchange: Answering, head: AnswerHead, body: bytes) -> None:
     """Pass a plain answer on that is whole; ``body`` is its payload."""
-    attempt.well()
+    failed = exchange.route in _SAY_FAILED and exchange.dialect.failed_in(body)
+    if failed:
+        attempt.badly(SAID_FAILED)
+    else:
+        attempt.well()
     exchange.story.usage = exchange.dialect.usage_in(body)
     exchange.start(b"%bcontent-length: %d\r\n" % (head.content_type, len(body)), body)
-    exchange.finish(COMPLETE)
+    exchange.finish(FAILED if failed else COMPLETE, SAID_FAILED * failed)
 
 
 class _Unseen:

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from services.router.api.answers import SAID_FAILED
 from tests.integration.router.engine import ANSWER, USAGE_EVENT, event, token
 from tests.integration.router.world import CHAT, MODEL, SECRET, body
 
@@ -81,6 +82,24 @@ async def test_embeddings_come_from_a_model_that_makes_them(world, engine):
     assert (status, found) == (200, vectors)
     assert engine.requests[0].path == "/v1/embeddings"
     assert (await world.refused(body()))[1]["param"] == "model"
+
+
+async def test_an_answer_that_says_it_failed_passes_and_is_counted_as_failed(world, engine, capsys):
+    said = {"object": "response", "status": "failed", "error": {"message": "no"}, "usage": None}
+
+    async def script(_, connection):
+        await connection.answer(said)
+
+    engine.script = script
+    await world.serving(engine)
+
+    status, _, found = await world.asked({"model": MODEL, "input": "x"}, "/v1/responses")
+
+    assert (status, found) == (200, said)
+    lines = capsys.readouterr()
+    assert SAID_FAILED in lines.out + lines.err
+    (use,) = (await world.report()).instances.values()
+    assert use.last_error == SAID_FAILED
 
 
 async def test_an_engine_that_answers_in_odd_pieces_is_understood(world, engine):

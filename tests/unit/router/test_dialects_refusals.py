@@ -119,6 +119,22 @@ def test_a_body_that_cannot_be_read_changes_nothing(route, body):
     assert DIALECTS[route].meant(500, body) == 500
     if route != RERANK or body != b"[]":
         assert DIALECTS[route].usage_in(body) is None
+    assert not DIALECTS[route].failed_in(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "failed"),
+    [
+        ({"status": "failed", "output": []}, True),
+        ({"status": "completed"}, False),
+        ({"status": "incomplete"}, False),
+        ({"status": 500}, False),
+        ({"output": [{"status": "failed"}]}, False),
+    ],
+)
+def test_an_answer_of_responses_may_say_that_it_failed(body, failed):
+    assert DIALECTS[RESPONSES].failed_in(msgspec.json.encode(body)) is failed
+    assert not DIALECTS[CHAT].failed_in(msgspec.json.encode(body))
 
 
 @pytest.mark.parametrize(

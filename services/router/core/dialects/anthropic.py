@@ -108,6 +108,11 @@ class Anthropic:
         """Return the tokens of the prompt, those from the cache too, and of the answer."""
         return base.usage_in(body)
 
+    def failed_in(self, body: bytes) -> bool:
+        """Tell no: here engines fail with a status that says so."""
+        del body
+        return False
+
     def meant(self, status: int, body: bytes) -> int:
         """Return 503 for SGLang's ``Internal server error``.
 

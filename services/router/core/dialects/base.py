@@ -71,6 +71,9 @@ class Dialect(Protocol):
     def usage_in(self, body: bytes) -> Usage | None:
         """Return the usage that a plain answer carries; None if none can be read."""
 
+    def failed_in(self, body: bytes) -> bool:
+        """Tell whether a plain answer with status 200 says that it failed midway."""
+
     def meant(self, status: int, body: bytes) -> int:
         """Return the status that an engine meant by ``status``, 400 or more, and ``body``."""
 

@@ -56,6 +56,11 @@ class OpenAI:
         """Return ``prompt_tokens`` and ``completion_tokens``."""
         return sse.usage_in(body)
 
+    def failed_in(self, body: bytes) -> bool:
+        """Tell no: here engines fail with a status that says so."""
+        del body
+        return False
+
     def meant(self, status: int, body: bytes) -> int:
         """Return ``status``: here engines mean what they say."""
         del body

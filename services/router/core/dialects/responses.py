@@ -91,6 +91,13 @@ class Responses:
         """Return ``input_tokens`` and ``output_tokens``."""
         return base.usage_in(body)
 
+    def failed_in(self, body: bytes) -> bool:
+        """Tell whether its ``status`` is ``failed``."""
+        try:
+            return _ANSWER.decode(body).status == "failed"
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return False
+
     def meant(self, status: int, body: bytes) -> int:
         """Return the status in front of the message, where SGLang leaves the true one."""
         return _status_in(_read(body).message_or_none() or "") or status
@@ -100,6 +107,13 @@ class _Error(Struct, frozen=True):
     message: str | None = None
     code: str | int | None = None
     param: str | None = None
+
+
+class _Answer(Struct, frozen=True):
+    status: str | None = None
+
+
+_ANSWER = msgspec.json.Decoder(_Answer)
 
 
 class _Response(Struct, frozen=True):

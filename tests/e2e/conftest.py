@@ -57,6 +57,7 @@ def _cluster(cluster, request):
     if not os.environ.get(NOMAD) or shutil.which("nomad") is None:
         pytest.skip(f"no Nomad asked for: set {NOMAD}=1 where `nomad` is on PATH")
     agent = request.getfixturevalue("nomad_agent")
+    request.addfinalizer(agent.clear)  # the next platform has another database
     return {
         "SCHEDULER_CLUSTER": "nomad",
         "SCHEDULER_NOMAD_ADDR": agent.url,

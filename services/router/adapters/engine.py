@@ -15,6 +15,7 @@ import structlog
 from services.router.core.answer_head import NO_TAIL, AnswerHead
 from services.router.core.attempts import Failure
 from services.router.core.frames import CHUNK_HEAD, HEADS, SHORT
+from services.router.core.glance import is_large_and_ends_well
 from services.router.core.job import Clock
 from services.router.core.pattern import Pattern, pattern
 from services.router.core.ports import Asker, Receiver, Writer
@@ -54,7 +55,7 @@ _NOWHERE = _Nowhere()
 class Engine:
     """What is known of one engine."""
 
-    __slots__ = ("idle", "plain", "stream")
+    __slots__ = ("idle", "keeps", "plain", "stream")
 
     def __init__(self) -> None:
         self.idle: list[EngineConnection] = []
@@ -63,6 +64,8 @@ class Engine:
         """The head of its last answer that named its length, as bytes and what it says."""
         self.stream: tuple[bytes, AnswerHead | None] = (_NO_HEAD, None)
         """The same of its last answer that did not."""
+        self.keeps = False
+        """Whether it was seen to keep the connection after an answer with that head."""
 
 
 class _Ends:
@@ -252,9 +255,13 @@ class EngineConnection(_Passing):
     def _fits(self, asker: Asker, data: bytes) -> bool:
         """Take an answer past the parser, if its head is known and all of it is there."""
         known, head = self.engine.stream
-        if data.startswith(known):
-            self._parser, self._head = self._quick, head
-            return False
+        if head is not None and data.startswith(known):
+            if not (self.engine.keeps and is_large_and_ends_well(data)):
+                self._parser, self._head = self._quick, head
+                return False
+            self._keep = True
+            self._whole(asker, head, data[len(known) :])
+            return True
         if self.engine.plain is None:
             return False
         like, head = self.engine.plain
@@ -292,9 +299,11 @@ class EngineConnection(_Passing):
         body = data[begin:]
         head = self._head or self._read_head(_OK, data[:begin])
         length = head.length
-        if length is not None and len(body) > length:
+        if length is None:
+            self.engine.keeps = self._keep
+        elif len(body) > length:
             body, self._surplus = body[:length], True
-        elif length is not None and self._keep:
+        elif self._keep:
             found = pattern(data)
             self.engine.plain = None if found is None else (found, head)
         self._whole(asker, head, body)
@@ -303,7 +312,7 @@ class EngineConnection(_Passing):
         """Return what the head that came as ``data`` says; one without a length is remembered."""
         head = self._head = AnswerHead(status, self._headers)
         if status == _OK and head.length is None:
-            self.engine.stream = (data, head)
+            self.engine.stream, self.engine.keeps = (data, head), False
         return head
 
     def _came_unasked(self, data: bytes) -> None:

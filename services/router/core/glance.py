@@ -208,6 +208,14 @@ def good_ending(data: bytes, *, show_usage: bool) -> tuple[bytes, Usage | None] 
     return (data if data.endswith(LAST_CHUNK) else data + LAST_CHUNK), usage
 
 
+def is_large_and_ends_well(data: bytes) -> bool:
+    """Tell whether ``data`` ends as a whole stream does, and is too large to be looked through.
+
+    Who sends nothing else at once need not have a parser find that end: see :func:`good_ending`.
+    """
+    return len(data) > LARGE and data.endswith(_DONE + LAST_CHUNK)
+
+
 def _in_step(data: bytes, end: int) -> bool:
     """Tell whether every chunk before ``end`` ends with an event, and every event with a chunk.
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.integration.router.engine import USAGE_EVENT, event, polite, token
+from tests.integration.router.engine import STREAM, USAGE_EVENT, event, polite, token
 from tests.integration.router.world import body, head, until
 
 FAILED = '"code":"engine_failed"'
@@ -377,6 +377,49 @@ async def test_the_connection_to_an_engine_is_used_again(world, engine):
         await world.asked(body())
 
     assert len(connections) == 1
+
+
+@pytest.mark.parametrize("stays", [True, False])
+async def test_large_streams_that_come_whole_are_passed_and_counted_alike(world, engine, stays):
+    connections, answers = set(), []
+    events = [event(token(f"t{n}")) for n in range(100)]
+    events += [event(token("", "stop")), event(USAGE_EVENT), event("[DONE]")]
+    wire = b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in events) + b"0\r\n\r\n"
+    close = b"" if stays else b"connection: close\r\n"
+
+    async def script(_, connection):
+        connections.add(connection.writer)
+        await connection.raw(STREAM[:-2] + close + b"\r\n" + wire)
+
+    engine.script = script
+    await world.serving(engine)
+    for shown in (True, False, True, False):
+        options = {"include_usage": shown}
+        answers.append((await world.streamed(body(stream_options=options)))[1].encode())
+
+    whole, without = b"".join(events), b"".join([*events[:-2], events[-1]])
+    assert answers == [whole, without, whole, without]
+    assert len(connections) == (1 if stays else 4)
+    assert (await world.report()).keys == {"k-1": 4}
+
+
+async def test_an_error_in_a_large_stream_that_comes_whole_is_seen_each_time(world, engine):
+    good = [event(token(f"t{n}")) for n in range(100)]
+    end = [event(token("", "stop")), event(USAGE_EVENT), event("[DONE]")]
+    error = event({"error": {"message": "CUDA at /opt/x/y.py", "code": 500}})
+    sent = iter([[*good, *end], [*good[:50], error, *good[50:], *end]] * 2)
+
+    async def script(_, connection):
+        chunks = (b"%x\r\n%b\r\n" % (len(one), one) for one in next(sent))
+        await connection.raw(STREAM + b"".join(chunks) + b"0\r\n\r\n")
+
+    engine.script = script
+    await world.serving(engine)
+    for failed in (False, True, False, True):
+        _, text = await world.streamed(body())
+        assert text.endswith("data: [DONE]\n\n") is not failed
+        assert (FAILED in text) is failed
+        assert "/opt/x" not in text
 
 
 async def test_an_engine_that_goes_on_is_not_silent_however_long_it_takes(world, engine):

@@ -403,6 +403,35 @@ async def test_large_streams_that_come_whole_are_passed_and_counted_alike(world,
     assert (await world.report()).keys == {"k-1": 4}
 
 
+async def test_a_large_part_of_a_stream_is_not_taken_for_all_of_it(world, engine):
+    go = asyncio.Event()
+    go.set()
+    events = [*(event(token(f"t{n}")) for n in range(100)), event(token("", "stop"))]
+    begin, end = (
+        b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in part)
+        for part in (events, [event("[DONE]")])
+    )
+
+    async def script(_, connection):
+        if go.is_set():  # for once whole, so that it is known
+            await connection.raw(STREAM + begin + end + b"0\r\n\r\n")
+            return
+        await connection.raw(STREAM + begin)
+        await go.wait()
+        await connection.raw(end + b"0\r\n\r\n")
+
+    engine.script = script
+    await world.serving(engine)
+    await world.streamed(body())
+    go.clear()
+    async with world.post(body(stream=True)) as response:
+        assert await response.content.readuntil(b"\n\n") == events[0]
+        go.set()
+        rest = await response.read()
+
+    assert rest == b"".join([*events[1:], event("[DONE]")])
+
+
 async def test_an_error_in_a_large_stream_that_comes_whole_is_seen_each_time(world, engine):
     good = [event(token(f"t{n}")) for n in range(100)]
     end = [event(token("", "stop")), event(USAGE_EVENT), event("[DONE]")]

@@ -66,10 +66,11 @@ def reached(engine, asked, answer):
     """Check that the engine got the body of a good request as it was, and nothing of a bad one."""
     got = [one for one in engine.got if one.id == answer.headers["x-request-id"]]
     if answer.status == 200 and asked.hot:
-        assert [one.path for one in got[-1:]] == [asked.path.partition("?")[0]]
-        assert got[-1].body == asked.body
-        assert "content-encoding" not in got[-1].headers
-        assert SECRET not in str(got[-1].headers)
+        # A client may give several requests the same id.
+        assert (asked.path.partition("?")[0], asked.body) in [(one.path, one.body) for one in got]
+        for one in got:
+            assert "content-encoding" not in one.headers
+            assert SECRET not in str(one.headers)
     return len(got)
 
 

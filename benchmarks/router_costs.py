@@ -275,7 +275,9 @@ def _streams() -> Iterator[Piece]:
         stream = EventStream(show_usage=True)
         return [stream.feed(bare) for _ in range(64)]
 
-    yield Piece("an ordinary chunk that came with others, looked at", "chunk", glances(ordinary), 64)
+    yield Piece(
+        "an ordinary chunk that came with others, looked at", "chunk", glances(ordinary), 64
+    )
     yield Piece("stream taken apart, as it is when a chunk is not ordinary", "chunk", apart, 64)
 
 

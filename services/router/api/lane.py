@@ -43,7 +43,7 @@ from services.router.core.errors import (
     SlowBodyError,
     headers_of,
 )
-from services.router.core.pattern import Pattern, pattern
+from services.router.core.pattern import Known, Pattern
 from services.router.core.story import REFUSED, Story
 
 UVICORN = "0.54.0"
@@ -55,7 +55,7 @@ DISCARD_LIMIT = 2**30
 """So much of a body is read on after its request was refused, so that the client can read why."""
 LINGER_S = 2.0
 UNLIKE = 8
-"""After so many heads in a row that are unlike the one before, a connection looks no more."""
+"""After so many heads in a row that nobody knew, a connection looks no more."""
 SWEEPS = 4
 """How often, at least, the shortest patience is looked after while it lasts."""
 _SLASHES = re.compile(rb"//+")
@@ -68,6 +68,8 @@ class Lane:
     def __init__(self, shared: Shared) -> None:
         self.shared, self.clock = shared, shared.clock
         self.connections: set[ClientConnection] = set()
+        self.heads: Known[Head] = Known()
+        """Of all connections."""
 
     def connection(self, *args: Any, **kwargs: Any) -> "ClientConnection":  # noqa: ANN401 - uvicorn's
         """Make a connection: what uvicorn is given as ``http``."""
@@ -128,11 +130,11 @@ class ClientConnection(HttpToolsProtocol):
         self._received: dict[bytes, bytes] = {}
         """The header that is being read; the first of several with one name counts."""
         self._known: tuple[Pattern, Head] | None = None
-        """The last head on this connection, where it was an ordinary one."""
+        """The last ordinary head on this connection."""
         self._between = True
         """Whether the parser is between two requests."""
         self._patience = UNLIKE
-        """How many heads that do not fit may still come before nobody looks any more."""
+        """How many unknown heads may still come before nobody looks any more."""
         self._left = 0
         """Bytes of a body that still come, of a request with that head."""
         self._in_head = self._long = False
@@ -189,11 +191,14 @@ class ClientConnection(HttpToolsProtocol):
         """Take what comes next; return what is left of ``data``, as requests may be pipelined."""
         if self._left:
             return self._more(data)
-        if self._between and self._known is not None:
-            known, head = self._known
-            length, begin = known.fit(data)
-            if begin and self.cycle.response_complete:
-                return self._begin(head, length, data[begin:])
+        if self._between and (self.cycle is None or self.cycle.response_complete):
+            known = self._known
+            length, begin = (0, 0) if known is None else known[0].fit(data)
+            if not begin and self._patience:
+                known = self._known = self._lane.heads.find(data)
+                length, begin = (0, 0) if known is None else known[0].fit(data)
+            if known is not None and begin:
+                return self._begin(known[1], length, data[begin:])
         self._parse(data)
         return b""
 
@@ -214,9 +219,9 @@ class ClientConnection(HttpToolsProtocol):
             self._know(self._hot.head, data)
 
     def _know(self, head: Head, data: bytes) -> None:
-        """Remember the one head in ``data``, which begins with it."""
-        found = None if head.special or head.length is None or not head.chunks else pattern(data)
-        self._known = None if found is None else (found, head)
+        """Remember the one head in ``data``, which begins with it, if it is an ordinary one."""
+        ordinary = not head.special and head.length is not None and head.chunks
+        self._known = self._lane.heads.add(data, head) if ordinary else None
 
     def _begin(self, head: Head, length: int, data: bytes) -> bytes:
         """Begin with a request whose head is known, past the parser; return what follows it."""

@@ -290,6 +290,34 @@ async def test_a_revoked_key_is_refused_though_its_head_is_known(world, engine):
         await eventually(refused)
 
 
+async def test_a_head_that_is_known_of_one_connection_says_the_same_on_another(world, engine):
+    """On the first request of a connection, too: the right key, and all of its body."""
+    await world.serving(engine)
+    other = "k" + SECRET[1:]
+    bodies = [GOOD + b" " * more for more in (0, 3, 90)]
+    for good in bodies:
+        async with world.raw(head(good)) as (reader, writer):
+            assert await answer(reader) == 200
+            writer.write(head(good).replace(SECRET.encode(), other.encode()))
+            assert await answer(reader) == 401
+            writer.write(head(good) + head(b"{}") + head(good))
+            assert [await answer(reader) for _ in range(3)] == [200, 400, 200]
+    assert [request.body for request in engine.requests] == [
+        good for good in bodies for _ in range(3)
+    ]
+
+
+async def test_a_known_head_may_come_in_pieces_on_a_new_connection(world, engine):
+    await world.serving(engine)
+    whole = head(GOOD)
+    for cut in (0, 1, 40, len(whole) - len(GOOD) - 1, len(whole) - len(GOOD), len(whole) - 1):
+        async with world.raw(whole[:cut]) as (reader, writer):
+            await writer.drain()
+            writer.write(whole[cut:])
+            assert await answer(reader) == 200
+    assert {request.body for request in engine.requests} == {GOOD}
+
+
 async def answer(reader):
     """Read one answer whole; return its status."""
     top = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)

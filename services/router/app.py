@@ -81,7 +81,7 @@ def assemble(settings: Settings, bus: Bus, engines: Engines, tracer: Tracer | No
     in_flight, outliers = InFlight(), Outliers()
     loudness = Loudness(settings.log_successes_per_s)
     metrics = Metrics(in_flight, views.ages, outliers, loudness)
-    telling = Telling(metrics, loudness, tracer, asyncio.get_running_loop().call_soon)
+    telling = Telling(metrics, loudness, tracer, asyncio.get_running_loop().call_later)
     shared = Shared(
         gate=Gate(views, chances),
         targets=Targets(views, in_flight, outliers.ejected),
@@ -155,7 +155,10 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
         reporter = Reporter(run, bus, parts.views, parts.shared.in_flight, parts.shared.outliers)
         async with _admin(settings, parts), _running(parts, reporter):
             await _replay(settings, parts.views, reporter, stopping)
-            await _open(settings, parts, reporter, bus, stopping)
+            try:
+                await _open(settings, parts, reporter, bus, stopping)
+            finally:
+                parts.telling.tell()
 
 
 def _first(settings: Settings) -> bool:

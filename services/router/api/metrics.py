@@ -83,6 +83,8 @@ class Metrics:
         self._ended: dict[tuple[str, int, str], _Ended] = {}
         self._retries: Counter[str] = Counter()
         self._tokens: dict[str, list[int]] = {}
+        self.catch_up: Callable[[], None] = lambda: None
+        """Counts what has ended and was not observed yet; called before anybody reads."""
         self.registry = CollectorRegistry()
         self.registry.register(_Families(self._counted))
         self.registry.register(_Families(lambda: _moment(in_flight, ages)))
@@ -114,6 +116,7 @@ class Metrics:
         return self._tokens.setdefault(name, [0, 0])
 
     def _counted(self) -> Iterator[Metric]:
+        self.catch_up()
         yield _requests(self._ended)
         yield _retries(self._retries)
         yield _tokens(self._tokens)

@@ -12,6 +12,10 @@ from services.router.core.story import CANCELLED, CLIENT_GONE, COMPLETE, REFUSED
 
 QUIET = frozenset({"/health", "/ready", "/metrics"})
 """Asked for all day by machines: told at level debug only."""
+LATER_S = 0.05
+"""So late is told what went well; a process that is killed takes so much of it along."""
+MANY = 32
+"""So many are told of in the loop's next turn."""
 
 
 class Tracer(Protocol):
@@ -30,8 +34,9 @@ class Telling:
     Lines: errors always, good requests as far as ``loudness`` lets them; the next line after some
     were left out says how many (``unlogged``).
 
-    ``soon`` is given what tells of all requests that have ended since it was called last: a busy
-    router's loop calls it once per turn, for many requests in one go.
+    What went well is told of a little later, many requests in one go: a client that asks again as
+    soon as it has its answer would else wait for what is told of the answer before. ``after`` is
+    the loop's ``call_later``; without it everything is told at once.
     """
 
     def __init__(
@@ -39,10 +44,13 @@ class Telling:
         metrics: Metrics,
         loudness: Loudness,
         tracer: Tracer | None = None,
-        soon: Callable[[Callable[[], None]], object] = lambda tell: tell(),
+        after: Callable[[float, Callable[[], None]], object] = lambda _, tell: tell(),
     ) -> None:
         self._observe, self._loudness, self._tracer = metrics.observe, loudness, tracer
-        self._soon = soon
+        metrics.catch_up = self.tell
+        self._after = after
+        self._soon = self._later = False
+        """Whether it is settled that all is told of in the loop's next turn, or in ``LATER_S``."""
         self._untold: list[tuple[Story, float]] = []
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
         self._write = logs.lines("request")
@@ -58,15 +66,25 @@ class Telling:
 
     def ended(self, story: Story, now: float) -> None:
         """Take the story of a request that ended at ``now``, monotonic seconds."""
-        untold = self._untold
-        untold.append((story, now))
-        if len(untold) == 1:
-            self._soon(self._tell_all)
+        self._untold.append((story, now))
+        if story.outcome != COMPLETE or len(self._untold) >= MANY:
+            if not self._soon:
+                self._soon = True
+                self._after(0.0, self.tell)
+        elif not self._later:
+            self._later = True
+            self._after(LATER_S, self._tell_later)
 
-    def _tell_all(self) -> None:
+    def tell(self) -> None:
+        """Tell of all that have ended, now."""
+        self._soon = False
         untold, self._untold = self._untold, []
         for story, now in untold:
             self._told(story, now)
+
+    def _tell_later(self) -> None:
+        self._later = False
+        self.tell()
 
     def _told(self, story: Story, now: float) -> None:
         if not story.status or not story.outcome:

@@ -490,8 +490,12 @@ async def test_the_log_counts_every_byte_of_a_stream(world, engine, capsys, ends
         await reader.readuntil(b"\r\n\r\n")
         sent = await reader.readuntil(b"\r\n0\r\n\r\n")
 
-    said = capsys.readouterr()
-    (found,) = re.findall(r"bytes_out=\S*?(\d+)", said.out + said.err)
+    def counted():
+        said.extend(capsys.readouterr())
+        return re.findall(r"bytes_out=\S*?(\d+)", "".join(said))
+
+    said = []
+    [found] = await until(counted)
     assert int(found) == len(sent)
 
 

@@ -10,7 +10,7 @@ from prometheus_client import generate_latest
 from caravan.contracts.keys import mint
 from caravan.kit import log as logs
 from services.router.api.metrics import Metrics
-from services.router.api.telling import QUIET, Telling
+from services.router.api.telling import LATER_S, MANY, QUIET, Telling
 from services.router.core.inflight import InFlight
 from services.router.core.loudness import Loudness
 from services.router.core.story import Story
@@ -160,19 +160,77 @@ def test_untraced_the_clients_traceparent_travels_on():
     assert own.traceparent(b"as it came") == b"as it came"
 
 
-def test_what_has_ended_is_told_together_and_once(capsys):
-    turns = []
-    loudness = Loudness(10.0)
-    together = Telling(Metrics(InFlight(), dict, loudness=loudness), loudness, soon=turns.append)
+class Turns(list):
+    """Stands for the loop: what is to be called, and in how many seconds."""
 
-    for name in ("a", "b"):
-        together.ended(story(request_id=name), 2.0)
-    assert capsys.readouterr().err == ""
-    (tell,) = turns
-    tell()
-    together.ended(story(request_id="c"), 3.0)
-    turns[1]()
+    def after(self, seconds, call):
+        self.append((seconds, call))
 
-    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert [line["request_id"] for line in lines] == ["a", "b", "c"]
-    assert [line["ms"] for line in lines] == [1000.0, 1000.0, 2000.0]
+    def pass_by(self):
+        calls, self[:] = list(self), []
+        for _, call in calls:
+            call()
+
+
+def waiting(turns, lines=10.0):
+    loudness = Loudness(lines)
+    metrics = Metrics(InFlight(), dict, loudness=loudness)
+    return Telling(metrics, loudness, after=turns.after), metrics
+
+
+def told(capsys):
+    return [line["request_id"] for line in lines(capsys)]
+
+
+def test_what_went_well_is_told_a_little_later_together_and_once(capsys):
+    turns = Turns()
+    own, _ = waiting(turns)
+
+    own.ended(story(request_id="a"), 2.0)
+    own.ended(story(request_id="b"), 2.0)
+    assert [seconds for seconds, _ in turns] == [LATER_S]
+    assert lines(capsys) == []
+
+    turns.pass_by()
+    own.ended(story(request_id="c"), 3.0)
+    turns.pass_by()
+    turns.pass_by()
+
+    told = lines(capsys)
+    assert [line["request_id"] for line in told] == ["a", "b", "c"]
+    assert [line["ms"] for line in told] == [1000.0, 1000.0, 2000.0]
+
+
+def test_what_went_badly_is_told_in_the_next_turn_in_its_order(capsys):
+    turns = Turns()
+    own, _ = waiting(turns)
+
+    own.ended(story(request_id="good"), 2.0)
+    own.ended(story(request_id="bad", status=502, outcome="refused"), 2.0)
+    own.ended(story(request_id="too", status=502, outcome="refused"), 2.0)
+    assert [seconds for seconds, _ in turns] == [LATER_S, 0.0]
+
+    turns.pop()[1]()
+    assert told(capsys) == ["good", "bad", "too"]
+    own.ended(story(request_id="worse", status=502, outcome="refused"), 2.0)
+    assert [seconds for seconds, _ in turns] == [LATER_S, 0.0]
+
+
+def test_what_ends_in_great_numbers_is_told_in_the_next_turn():
+    turns = Turns()
+    own, _ = waiting(turns)
+
+    for _ in range(MANY - 1):
+        own.ended(story(), 2.0)
+    assert [seconds for seconds, _ in turns] == [LATER_S]
+    own.ended(story(), 2.0)
+    assert [seconds for seconds, _ in turns] == [LATER_S, 0.0]
+
+
+def test_who_reads_the_metrics_reads_of_all_that_has_ended():
+    own, metrics = waiting(Turns())
+    own.ended(story(), 2.0)
+    own.ended(story(), 2.0)
+
+    text = generate_latest(metrics.registry).decode()
+    assert f'requests_total{{outcome="complete",route="{CHAT}",status="200"}} 2.0' in text

@@ -290,6 +290,17 @@ async def test_a_revoked_key_is_refused_though_its_head_is_known(world, engine):
         await eventually(refused)
 
 
+async def test_what_was_not_told_yet_is_told_when_the_router_stops(
+    world, engine, capfd, monkeypatch
+):
+    monkeypatch.setattr("services.router.api.telling.LATER_S", 1000.0)
+    await world.serving(engine)
+    await world.asked(body())
+
+    await world.stop()
+    assert "".join(capfd.readouterr()).count("attempts=1") == 1
+
+
 async def test_a_head_that_is_known_of_one_connection_says_the_same_on_another(world, engine):
     """On the first request of a connection, too: the right key, and all of its body."""
     await world.serving(engine)

@@ -178,7 +178,10 @@ def features() -> list[Feature]:
         ),
         Feature(
             "a client's head known by its bytes: what it saves",
-            patches=[(ClientConnection, "_know", lambda *_: None), (Known, "find", lambda *_: None)],
+            patches=[
+                (ClientConnection, "_know", lambda *_: None),
+                (Known, "find", lambda *_: None),
+            ],
         ),
         Feature(
             "an engine's head known by its bytes: what it saves",

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from services.router.api.lane import ClientConnection
 from tests.integration.router.engine import polite
 from tests.integration.router.world import CHAT, MODEL, SECRET, body, eventually, head, until
 
@@ -316,6 +317,19 @@ async def test_a_head_that_is_known_of_one_connection_says_the_same_on_another(w
     assert [request.body for request in engine.requests] == [
         good for good in bodies for _ in range(3)
     ]
+
+
+async def test_a_head_that_is_known_is_not_parsed_again(world, engine, monkeypatch):
+    await world.serving(engine)
+    async with world.raw(head(GOOD)) as (reader, _):
+        assert await answer(reader) == 200
+
+    monkeypatch.setattr(ClientConnection, "_parse", lambda *_: pytest.fail("it is known"))
+    for _ in range(2):
+        async with world.raw(head(GOOD)) as (reader, writer):
+            assert await answer(reader) == 200
+            writer.write(head(GOOD + b" "))
+            assert await answer(reader) == 200
 
 
 async def test_a_known_head_may_come_in_pieces_on_a_new_connection(world, engine):

@@ -66,8 +66,7 @@ class Router:
 
     def events(self, name):
         """Return the parent's log events of this name."""
-        whole, _, _ = (self.world.folder / "router.log").read_text().rpartition("\n")
-        events = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
+        events = [json.loads(line) for line in self.world.log() if line.startswith("{")]
         return [event for event in events if event["event"] == name]
 
     def life(self, index):

@@ -25,8 +25,7 @@ async def receiver():
 
 
 def lines(world):
-    whole, _, _ = (world.folder / "router.log").read_text().rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines()]
+    return [json.loads(line) for line in world.log()]
 
 
 def told(world):

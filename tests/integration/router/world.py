@@ -189,6 +189,10 @@ class World:
 
         await eventually(read, f"sequence {sequence} of {bucket}")
 
+    def log(self):
+        """Return the whole lines of what a router process of this world has logged so far."""
+        return (self.folder / "router.log").read_text().rpartition("\n")[0].splitlines()
+
     async def stop(self):
         self.stopping.set()
         if self._task is not None:

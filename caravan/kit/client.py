@@ -1,18 +1,51 @@
-"""The NATS client as Caravan needs it: it never gives up."""
+"""The NATS client as Caravan needs it: it never gives up, and it ends when it is told to."""
 
+import asyncio
 import random
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 import nats.errors
-from nats.aio.client import Client, Server
+from nats.aio.client import DEFAULT_FLUSH_TIMEOUT, Client, Server
+from nats.aio.msg import Msg
+
+T = TypeVar("T")
+
+
+async def heeding(work: Awaitable[T]) -> T:
+    """Return what ``work`` returns; a cancellation that it lost is raised when it is done.
+
+    ``asyncio.wait_for`` of Python 3.11, which nats-py is full of, returns its result when a
+    cancellation meets it: the task goes on, and whoever waits for its end waits for ever.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    result = await work
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError
+    return result
 
 
 class LastingClient(Client):
     """A NATS client which an error that the server sends never closes for good.
 
     nats-py gives up on all of them but ``Stale Connection``; what a person mends on the server
-    (a user, a limit) would then need every service restarted.
+    (a user, a limit) would then need every service restarted. All that JetStream asks goes
+    through ``request``.
     """
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        timeout: float = 0.5,
+        old_style: bool = False,  # noqa: FBT001, FBT002 - as nats-py has it
+        headers: dict[str, Any] | None = None,
+    ) -> Msg:
+        return await heeding(super().request(subject, payload, timeout, old_style, headers))
+
+    async def flush(self, timeout: int = DEFAULT_FLUSH_TIMEOUT) -> None:
+        await heeding(super().flush(timeout))
 
     async def close(self) -> None:
         """Close the connection, if there ever was an attempt to make one."""

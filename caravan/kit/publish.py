@@ -23,6 +23,7 @@ from caravan.kit.buckets import (
     write_complete_for,
 )
 from caravan.kit.bus import Bus
+from caravan.kit.client import heeding
 from caravan.kit.records import delete
 
 log = structlog.get_logger()
@@ -101,7 +102,7 @@ async def contents(bus: Bus, bucket: Bucket, *, keys: str = ">") -> dict[str, by
         try:
             pending = (await reader.consumer_info()).num_pending or 0
             while pending:
-                page = await reader.fetch(min(pending, _PAGE), timeout=_PATIENCE_S)
+                page = await heeding(reader.fetch(min(pending, _PAGE), timeout=_PATIENCE_S))
                 for message in page:
                     if not _deleted(message.headers):
                         found[message.subject.removeprefix(prefix)] = message.data

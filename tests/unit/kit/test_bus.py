@@ -258,3 +258,35 @@ async def test_a_subscription_lasts_over_a_restart(bus, nats_server):
     await bus.publish("caravan.report.a", LEASE)
 
     await until(lambda: heard == [LEASE])
+
+
+@pytest.mark.parametrize("ask", ["request", "flush"])
+async def test_a_cancellation_that_meets_the_answer_is_not_lost(bus, ask):
+    async def answer(message):
+        await message.respond(b"")
+
+    await bus.client.subscribe("asked", cb=answer)
+    asking = asyncio.create_task(
+        bus.client.request("asked", timeout=60) if ask == "request" else bus.client.flush(60)
+    )
+    while not (waited := [*bus.client._resp_map.values(), *bus.client._pongs]):  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    waited[0].add_done_callback(lambda _: asking.cancel())
+
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert not waited[0].cancelled()
+
+
+async def test_an_answer_whose_waiter_was_not_cancelled_comes_as_it_is(bus):
+    async def answer(message):
+        await message.respond(b"yes")
+
+    await bus.client.subscribe("asked", cb=answer)
+    task = asyncio.current_task()
+    task.cancel()  # before, and taken notice of: it is no reason to lose what is asked later
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)
+
+    assert (await bus.client.request("asked", timeout=60)).data == b"yes"
+    task.uncancel()

@@ -13,17 +13,18 @@ T = TypeVar("T")
 
 
 async def heeding(work: Awaitable[T]) -> T:
-    """Return what ``work`` returns; a cancellation that it lost is raised when it is done.
+    """Do ``work``; a cancellation that it lost is raised when it is done, however it ended.
 
     ``asyncio.wait_for`` of Python 3.11, which nats-py is full of, returns its result when a
     cancellation meets it: the task goes on, and whoever waits for its end waits for ever.
     """
     task = asyncio.current_task()
     before = task.cancelling() if task is not None else 0
-    result = await work
-    if task is not None and task.cancelling() > before:
-        raise asyncio.CancelledError
-    return result
+    try:
+        return await work
+    finally:
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
 
 
 class LastingClient(Client):

@@ -260,15 +260,21 @@ async def test_a_subscription_lasts_over_a_restart(bus, nats_server):
     await until(lambda: heard == [LEASE])
 
 
-@pytest.mark.parametrize("ask", ["request", "flush"])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client: client.request("asked", timeout=60),
+        lambda client: client.request("nobody.there", timeout=60),
+        lambda client: client.flush(60),
+    ],
+    ids=["answer", "no responders", "flush"],
+)
 async def test_a_cancellation_that_meets_the_answer_is_not_lost(bus, ask):
     async def answer(message):
         await message.respond(b"")
 
     await bus.client.subscribe("asked", cb=answer)
-    asking = asyncio.create_task(
-        bus.client.request("asked", timeout=60) if ask == "request" else bus.client.flush(60)
-    )
+    asking = asyncio.create_task(ask(bus.client))
     while not (waited := [*bus.client._resp_map.values(), *bus.client._pongs]):  # noqa: ASYNC110
         await asyncio.sleep(0)
     waited[0].add_done_callback(lambda _: asking.cancel())

@@ -27,6 +27,7 @@ from services.router.adapters.engine import Engine, EngineConnection, Engines
 from services.router.api.lane import ClientConnection, Lane
 from services.router.api.shared import Shared
 from services.router.core.job import Clock
+from services.router.core.turn import Turn
 from services.router.settings import Settings
 
 TOKENS = 64
@@ -157,8 +158,8 @@ class Track:
     def __init__(self, shared: Shared) -> None:
         self.client, self.engine = Wire(), Wire()
         loop = asyncio.get_running_loop()
-        engines = Engines(connect_timeout_s=1.0, clock=shared.clock)
-        self.shared = replace(shared, engines=engines)
+        engines = Engines(connect_timeout_s=1.0, clock=shared.clock, turn=Turn())
+        self.shared = replace(shared, engines=engines, turn=engines.turn)
         config = uvicorn.Config(
             _no_app, log_config=None, access_log=False, ws="none", interface="asgi3"
         )
@@ -218,7 +219,7 @@ async def parts(folder: Path, engines: int = 2) -> AsyncIterator[router.Parts]:
     tenant, name = OUR_MODEL.split("/")
     urls = tuple(f"http://127.0.0.1:{19001 + number}" for number in range(engines))
     what = Asked(port=0, tenant=tenant, name=name, key=OUR_KEY, engines=urls)
-    unused = Engines(connect_timeout_s=1.0, clock=Clock(time.monotonic()))
+    unused = Engines(connect_timeout_s=1.0, clock=Clock(time.monotonic()), turn=Turn())
     async with NatsServer(folder / "nats") as nats, Bus(nats.url, name="bench") as bus:
         await bus.established(60)
         await announce(bus, what)

@@ -37,6 +37,7 @@ from services.router.core.inflight import InFlight
 from services.router.core.job import Chances, Clock, Patience
 from services.router.core.loudness import Loudness
 from services.router.core.outliers import Outliers
+from services.router.core.turn import Turn
 from services.router.loops.probe import Probes
 from services.router.loops.report import Reporter
 from services.router.settings import Settings
@@ -92,6 +93,7 @@ def assemble(settings: Settings, bus: Bus, engines: Engines, tracer: Tracer | No
         patience=_patience(settings),
         chances=chances,
         clock=engines.clock,
+        turn=engines.turn,
         telling=telling,
         new_id=RequestIds(uuid.uuid4().hex[:16]),
         body_limit=settings.body_limit_bytes,
@@ -148,7 +150,8 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
         inbox_prefix=settings.nats_inbox_prefix,
     )
     clock = Clock(time.monotonic())
-    engines = Engines(connect_timeout_s=settings.connect_timeout_s, clock=clock)
+    turn = Turn(asyncio.get_running_loop().call_soon)
+    engines = Engines(connect_timeout_s=settings.connect_timeout_s, clock=clock, turn=turn)
     traced = tracing(settings.otlp_endpoint, ratio=settings.trace_ratio, run=run)
     async with bus, traced as tracer, engines:
         parts = assemble(settings, bus, engines, tracer)

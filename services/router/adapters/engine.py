@@ -18,7 +18,8 @@ from services.router.core.frames import CHUNK_HEAD, HEADS, SHORT
 from services.router.core.glance import is_large_and_ends_well
 from services.router.core.job import Clock
 from services.router.core.pattern import Pattern, pattern
-from services.router.core.ports import Asker, Receiver, Writer
+from services.router.core.ports import Asker, Receiver
+from services.router.core.turn import Transport, Turn
 
 KEEP_ALIVE_S = 3.5
 """With a sweep's delay less than SGLang's 5 s, so that an idle connection is ours to close."""
@@ -44,6 +45,9 @@ _NO_HEAD = b"\0"
 
 class _Nowhere:
     """Where there is no client."""
+
+    def is_closing(self) -> bool:
+        return True
 
     def write(self, data: bytes) -> None:
         """Drop ``data``."""
@@ -85,11 +89,12 @@ class _Passing(asyncio.Protocol):
     processor's cache that a piece needs is fetched from far away: that is most of what it costs.
     """
 
-    __slots__ = ("_passed", "_tail", "_to")
+    __slots__ = ("_passed", "_tail", "_to", "_turn")
 
-    def __init__(self) -> None:
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
         self._tail = NO_TAIL
-        self._to: Writer = _NOWHERE
+        self._to: Transport = _NOWHERE
         self._passed = 0
         """Bytes that went ``_to`` the client."""
 
@@ -121,7 +126,7 @@ class EngineConnection(_Passing):
     )
 
     def __init__(self, engines: "Engines", engine: Engine) -> None:
-        super().__init__()
+        super().__init__(engines.turn)
         self._engines, self._clock = engines, engines.clock
         self.engine = engine
         self._transport: asyncio.Transport = None  # type: ignore[assignment] # set when connected
@@ -155,9 +160,10 @@ class EngineConnection(_Passing):
         self._uses += 1
         self._heard = self._clock.now
         if len(body) < ONE_WRITE:
-            self._transport.write(head + body)
+            self._turn.write(self._transport, head + body)
         else:
-            self._transport.writelines((head, body))
+            self._turn.write(self._transport, head)
+            self._turn.write(self._transport, body)
 
     def let_go(self, asker: Asker) -> None:
         """Need no more of this answer; the connection is kept if the engine ends it soon."""
@@ -207,6 +213,14 @@ class EngineConnection(_Passing):
         self._engines.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
+        turn = self._turn
+        if turn.due:
+            turn.came(self, data)
+        else:
+            self.take(data)
+
+    def take(self, data: bytes) -> None:
+        """Work on what was received."""
         size = len(data)
         if (
             data.endswith(self._tail)
@@ -215,7 +229,11 @@ class EngineConnection(_Passing):
             and data.find(b"\n", CHUNK_HEAD) == size - 4
         ):
             self._passed += size
-            self._to.write(data)
+            turn = self._turn
+            if turn.due:
+                turn.out.append((self._to, data))
+            else:
+                self._to.write(data)
         else:
             self._came(data)
 
@@ -449,9 +467,9 @@ class Engines:
     ``async with`` opens and closes it.
     """
 
-    def __init__(self, *, connect_timeout_s: float, clock: Clock) -> None:
+    def __init__(self, *, connect_timeout_s: float, clock: Clock, turn: Turn) -> None:
         self._connect_timeout_s = connect_timeout_s
-        self.clock = clock
+        self.clock, self.turn = clock, turn
         self._by_url: dict[str, Engine] = {}
         """By URL."""
         self._opening: set[asyncio.Task[None]] = set()

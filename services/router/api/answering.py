@@ -8,8 +8,9 @@ from caravan.contracts.errors import Refusal
 from services.router.core.answer_head import AnswerHead
 from services.router.core.attempts import Failure
 from services.router.core.dialects import Dialect
-from services.router.core.ports import Receiver, Writer
+from services.router.core.ports import Receiver
 from services.router.core.story import Story
+from services.router.core.turn import Transport
 
 FULL = frozenset({429, 502, 503, 504})
 """An engine that is full, starting or going: another one may do."""
@@ -29,7 +30,7 @@ class Answering(Protocol):
     """Whether the client understands chunks; HTTP/1.0 does not."""
     sent: int
     """Bytes of the answer's body."""
-    to: Writer
+    to: Transport
     """The client's transport; what is written there is to be counted in ``sent``."""
 
     def start(self, own: bytes, body: bytes) -> None:

@@ -23,8 +23,8 @@ from services.router.core.attempts import Failure
 from services.router.core.dialects import RESPONSES
 from services.router.core.glance import LAST_CHUNK
 from services.router.core.outliers import is_failure
-from services.router.core.ports import Writer
 from services.router.core.story import COMPLETE, FAILED, TRUNCATED
+from services.router.core.turn import Transport
 
 BUFFERED = 256 * 2**10
 """So much of a plain answer is kept back, so that a break in it can still be made good."""
@@ -70,7 +70,7 @@ class _Unseen:
 
     tail = NO_TAIL
     passed = 0
-    to: Writer
+    to: Transport
 
 
 class Refused(_Unseen):

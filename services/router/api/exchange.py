@@ -32,8 +32,8 @@ from services.router.core import admission, asked, http
 from services.router.core.candidates import Target
 from services.router.core.errors import InternalError, SlowBodyError, headers_of
 from services.router.core.inflight import Load
-from services.router.core.ports import Writer
 from services.router.core.story import CANCELLED, COMPLETE, FAILED, REFUSED, Story, why
+from services.router.core.turn import Transport
 
 READING, LOOKING, ASKING, ANSWERING, OVER = range(5)
 ONE_WRITE = 64 * 2**10
@@ -104,7 +104,7 @@ class Exchange:
         self._shared, self._client, self.head, self._length = shared, client, head, length
         self.route, self.dialect, self.chunks = head.route, head.dialect, head.chunks
         self.keep_alive = head.keep_alive
-        self.to: Writer = client.transport
+        self.to: Transport = client.transport
         self._pieces: list[bytes] = []
 
     # The request
@@ -149,7 +149,7 @@ class Exchange:
             self._collect = asked.collector(encoding, limit)
         if self.chunks and headers.get(b"expect", b"").lower() == b"100-continue":
             self._continued = True
-            self.to.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._shared.turn.write(self.to, b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def take(self, data: bytes) -> None:
         """Take a piece of the body; it is dropped where the request is refused already."""
@@ -298,10 +298,12 @@ class Exchange:
             self._ending(),
         )
         self.sent = len(body)
+        turn = self._shared.turn
         if len(body) < ONE_WRITE:
-            self.to.write(head + body)
+            turn.write(self.to, head + body)
         else:
-            self._client.transport.writelines((head, body))
+            turn.write(self.to, head)
+            turn.write(self.to, body)
 
     def _ending(self) -> bytes:
         """Return the header lines that depend on who asked, and on what becomes of them."""
@@ -313,7 +315,7 @@ class Exchange:
 
     def pass_on(self, data: bytes) -> None:
         self.sent += len(data)
-        self.to.write(data)
+        self._shared.turn.write(self.to, data)
 
     def finish(self, outcome: str, reason: str = "") -> None:
         self._over(outcome, reason)
@@ -334,7 +336,8 @@ class Exchange:
         if unsure or isinstance(refusal, SlowBodyError):
             self.keep_alive = False  # whether the rest of the body still comes is not known
         body = self.dialect.envelope(refusal, story.request_id)
-        self._client.transport.write(
+        self._shared.turn.write(
+            self.to,
             b"%b%bx-request-id: %b\r\nopenai-processing-ms: %d\r\n%bcontent-length: %d\r\n\r\n%b"
             % (
                 http.status_line(refusal.status),
@@ -344,7 +347,7 @@ class Exchange:
                 self._ending(),
                 len(body),
                 body,
-            )
+            ),
         )
         story.status, story.code, story.answered = refusal.status, refusal.problem.code, now
         self.sent = len(body)

@@ -119,6 +119,7 @@ class ClientConnection(HttpToolsProtocol):
         "_patience",
         "_received",
         "_starting",
+        "_turn",
         "_unsent",
         "_unsent_since",
         "address",
@@ -126,7 +127,7 @@ class ClientConnection(HttpToolsProtocol):
 
     def __init__(self, lane: Lane, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's
         super().__init__(*args, **kwargs)
-        self._lane, self._clock = lane, lane.clock
+        self._lane, self._clock, self._turn = lane, lane.clock, lane.shared.turn
         self._received: dict[bytes, bytes] = {}
         """The header that is being read; the first of several with one name counts."""
         self._known: tuple[Pattern, Head] | None = None
@@ -176,6 +177,18 @@ class ClientConnection(HttpToolsProtocol):
         self.cycle = self._hot = self._active = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
+        turn = self._turn
+        if turn.due:
+            turn.came(self, data)
+        else:
+            self.take(data)
+
+    def eof_received(self) -> None:
+        self._turn.run()  # what was asked is answered before the connection is closed
+        super().eof_received()
+
+    def take(self, data: bytes) -> None:
+        """Work on what was received."""
         if self._closed:
             return
         self._heard = self._clock.now
@@ -183,11 +196,11 @@ class ClientConnection(HttpToolsProtocol):
             self._long = True
         try:
             while data and not self._closed:
-                data = self._take(data)
+                data = self._take_next(data)
         except Exception as exc:  # noqa: BLE001 - logged; a client must not wait for nothing
             self._crashed(exc)
 
-    def _take(self, data: bytes) -> bytes:
+    def _take_next(self, data: bytes) -> bytes:
         """Take what comes next; return what is left of ``data``, as requests may be pipelined."""
         if self._left:
             return self._more(data)
@@ -416,6 +429,7 @@ class ClientConnection(HttpToolsProtocol):
         """The router stops, and does not wait any longer."""
         if self._active is not None:
             self._active.stop()
+        self._turn.flush()
         self.transport.close()
 
     # Refusals below any route
@@ -465,8 +479,9 @@ class ClientConnection(HttpToolsProtocol):
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
         ]
-        self.transport.write(
-            b"%b%b\r\n%b" % (http.status_line(refusal.status), http.lines(headers), body)
+        self._turn.write(
+            self.transport,
+            b"%b%b\r\n%b" % (http.status_line(refusal.status), http.lines(headers), body),
         )
         self._end(linger=True)
         self._tell(refusal, request_id)
@@ -474,6 +489,7 @@ class ClientConnection(HttpToolsProtocol):
     def _end(self, *, linger: bool = False) -> None:
         """Close. Who still sends gets time to read why not: a reset would take that from it."""
         self._closed = self._ended = True
+        self._turn.flush()
         if not linger and self._between and not self._left:
             self.transport.close()
             return
@@ -513,7 +529,7 @@ class ClientConnection(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._in_head = False
-        self.data_received(head + rest)
+        self.take(head + rest)
 
 
 def _head_too_large() -> HeadersTooLargeError:

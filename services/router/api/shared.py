@@ -13,6 +13,7 @@ from services.router.core.job import Chances, Clock, Patience
 from services.router.core.outliers import Outliers
 from services.router.core.ports import Engines
 from services.router.core.story import Story
+from services.router.core.turn import Turn
 
 
 class Telling(Protocol):
@@ -41,6 +42,7 @@ class Shared(Struct, frozen=True, kw_only=True):
     chances: Chances
     clock: Clock
     """Set by who looks after the connections."""
+    turn: Turn
     telling: Telling
     new_id: Callable[[], str]
     """Makes a request id where the client sent none."""

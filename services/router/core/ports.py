@@ -8,12 +8,7 @@ from caravan.contracts.instances import Record
 from caravan.contracts.keys import KeyEntry
 from services.router.core.answer_head import AnswerHead
 from services.router.core.attempts import Failure
-
-
-class Writer(Protocol):
-    """A client's transport."""
-
-    def write(self, data: bytes) -> object: ...
+from services.router.core.turn import Transport
 
 
 class Receiver(Protocol):
@@ -27,7 +22,7 @@ class Receiver(Protocol):
     tail: bytes
     passed: int
     """Bytes written past ``came``; whoever does it counts them here, at the latest at the end."""
-    to: Writer
+    to: Transport
 
     def came(self, data: bytes) -> None:
         """Take the next bytes of the body, as they stand on the wire."""

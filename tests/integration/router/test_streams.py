@@ -80,22 +80,27 @@ async def test_the_status_waits_for_the_first_event(world, engine):
 
 
 async def test_each_event_is_passed_on_before_the_next_comes(world, engine):
-    go = asyncio.Event()
+    events = [token(f"{number}") for number in range(5)]
+    read = asyncio.Semaphore(0)
 
     async def script(_, connection):
         await connection.begin()
-        await connection.chunk(token("one"))
-        await go.wait()
-        await connection.chunk(token("two", "stop"))
+        for one in events:
+            await connection.chunk(one)
+            await read.acquire()
+        await connection.chunk(token("", "stop"))
         await connection.chunk("[DONE]")
         await connection.end()
 
     engine.script = script
     await world.serving(engine)
-    async with world.post(body(stream=True)) as response:
-        assert await response.content.readuntil(b"\n\n") == event(token("one"))
-        go.set()
-        assert (await response.read()).endswith(b"data: [DONE]\n\n")
+    for _ in range(2):  # the second one begins as the first one did
+        async with world.post(body(stream=True)) as response:
+            for one in events:
+                got = await asyncio.wait_for(response.content.readuntil(b"\n\n"), 60)
+                assert got == event(one)
+                read.release()
+            assert (await response.read()).endswith(b"data: [DONE]\n\n")
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["one chunk", "two chunks"])

@@ -33,6 +33,7 @@ METHODS = {
     "connection_made": ("transport", "connection_made wraps it"),
     "connection_lost": ("exc", "connection_lost wraps it"),
     "data_received": ("data", "data_received stands in its place"),
+    "eof_received": ("", "eof_received wraps it"),
     "pause_writing": ("", "pause_writing wraps it"),
     "resume_writing": ("", "resume_writing wraps it"),
     "on_message_begin": ("", "_to_litestar calls it late, to make a scope"),

@@ -14,6 +14,10 @@ LARGE = 64 * 2**10
 """A piece of so many bytes is worked on at once: a sender that is too fast must be slowed down."""
 
 
+ALONE = 16
+"""After a turn that brought one piece only, so many writes are made at once before one waits."""
+
+
 class Taker(Protocol):
     """A connection that something was received on."""
 
@@ -42,6 +46,13 @@ class Turn:
         self.out: deque[tuple[Transport, bytes]] = deque()
         """What waits to be written. While ``due``, more may be appended."""
         self._came: deque[tuple[Taker, bytes]] = deque()
+        self._alone = 0
+        """So many writes wait for nobody, as nobody else came of late."""
+
+    def begin(self) -> None:
+        """Let what comes and what is written from now on wait for the end of this turn."""
+        self.due = True
+        self._soon(self.run)
 
     def came(self, taker: Taker, data: bytes) -> None:
         """Let ``taker`` take ``data`` in its turn; to be asked while ``due``."""
@@ -51,13 +62,19 @@ class Turn:
 
     def write(self, to: Transport, data: bytes) -> None:
         """Write ``data`` at the end of the turn, unless ``to`` is closed by then."""
+        if self._alone and not self.due:
+            self._alone -= 1
+            if not to.is_closing():
+                to.write(data)
+            return
         self.out.append((to, data))
         if not self.due:
-            self._begin()
+            self.begin()
 
     def run(self) -> None:
         """Work on all that waits, and write, now: before it is known that a connection ends."""
         came, self.due = self._came, True
+        self._alone = 0 if came else ALONE
         try:
             while came:
                 taker, data = came.popleft()
@@ -66,7 +83,7 @@ class Turn:
         finally:
             self.due = False
             if came or self.out:  # a defect has ended this run: the others go on
-                self._begin()
+                self.begin()
 
     def flush(self) -> None:
         """Write what waits, now: before something is closed."""
@@ -75,7 +92,3 @@ class Turn:
             to, data = out.popleft()
             if not to.is_closing():
                 to.write(data)
-
-    def _begin(self) -> None:
-        self.due = True
-        self._soon(self.run)

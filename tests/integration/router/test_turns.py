@@ -95,18 +95,11 @@ def is_as_echoed(answer, *, stream):
     assert places == sorted(places)
 
 
-class Elsewhere:
-    """What something else of the same turn is written to."""
-
-    def is_closing(self):
-        return True
-
-
 async def test_what_comes_together_with_a_clients_end_is_not_lost(world, engine, monkeypatch):
     """As uvloop may tell of both in one call, while something else waits for its turn."""
 
     def at_its_end(self, data):
-        self._turn.write(Elsewhere(), b"")
+        self._turn.begin()
         self._turn.came(self, data)
         self.eof_received()
         self.transport.close()
@@ -126,7 +119,7 @@ async def test_pieces_of_a_stream_that_come_in_one_turn_keep_their_order(
 
     def in_pieces(self, data):
         if waits:
-            self._turn.write(Elsewhere(), b"")
+            self._turn.begin()
         for piece in re.findall(rb".*?(?:\n\n\r\n|$)", data, re.DOTALL):
             received(self, piece)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.router.core.turn import AT_ONCE, LARGE, Turn
+from services.router.core.turn import ALONE, AT_ONCE, LARGE, Turn
 
 
 class Loop:
@@ -73,15 +73,47 @@ def test_all_is_taken_before_anything_is_written_and_both_in_order(loop, turn, t
     assert (turn.due, loop.soon) == (False, [])
 
 
-def test_a_turn_is_asked_for_once(loop, turn, wires):
+def test_in_a_crowd_every_write_waits_and_a_turn_is_asked_for_once(loop, turn, told, wires):
+    a, b = wires
+    for _ in range(ALONE + 1):
+        turn.write(a, b"0")
+        turn.write(b, b"1")
+        turn.came(b, b"x")
+        assert (turn.due, len(loop.soon)) == (True, 1)
+        assert told == []
+        loop.turn()
+        assert len(told) == 4
+        told.clear()
+
+
+def test_after_a_turn_with_nobody_else_the_next_writes_wait_for_none(loop, turn, told, wires):
     a, b = wires
     turn.write(a, b"0")
-    turn.write(b, b"1")
-    assert (turn.due, len(loop.soon)) == (True, 1)
     loop.turn()
+    told.clear()
+    b.closed = True
+    for number in range(ALONE):
+        turn.write(b if number % 2 else a, b"1")
+        assert not turn.due
+    assert told == ["a writes 1"] * (ALONE // 2)
 
-    turn.write(a, b"2")
-    assert (turn.due, len(loop.soon)) == (True, 1)
+    turn.write(a, b"2")  # one waits again, to see whether others come
+    turn.came(a, b"x")
+    assert told == ["a writes 1"] * (ALONE // 2)
+    loop.turn()
+    assert told[-3:] == ["a takes x", "a writes 2", "a writes X"]
+
+
+def test_nothing_overtakes_what_waits(loop, turn, told, wires):
+    a, _ = wires
+    turn.write(a, b"0")
+    loop.turn()
+    turn.begin()  # though the next write would have waited for none
+    turn.came(a, b"x")
+    turn.write(a, b"1")
+    assert told == ["a writes 0"]
+    loop.turn()
+    assert told == ["a writes 0", "a takes x", "a writes 1", "a writes X"]
 
 
 def test_what_is_written_outside_of_a_turn_is_written_soon(loop, turn, told, wires):

@@ -187,6 +187,10 @@ class ClientConnection(HttpToolsProtocol):
         self._turn.run()  # what was asked is answered before the connection is closed
         super().eof_received()
 
+    def shutdown(self) -> None:
+        self._turn.run()  # an idle connection is closed at once
+        super().shutdown()
+
     def take(self, data: bytes) -> None:
         """Work on what was received."""
         if self._closed:

@@ -12,8 +12,6 @@ AT_ONCE = 32
 """So many pieces are worked on in one go at most: the first one's answer waits for the last."""
 LARGE = 64 * 2**10
 """A piece of so many bytes is worked on at once: a sender that is too fast must be slowed down."""
-
-
 ALONE = 16
 """After a turn that brought one piece only, so many writes are made at once before one waits."""
 
@@ -55,7 +53,7 @@ class Turn:
         self._soon(self.run)
 
     def came(self, taker: Taker, data: bytes) -> None:
-        """Let ``taker`` take ``data`` in its turn; to be asked while ``due``."""
+        """Let ``taker`` take ``data`` in its turn; to be called only while ``due``."""
         self._came.append((taker, data))
         if len(data) >= LARGE or len(self._came) >= AT_ONCE:
             self.run()

@@ -111,6 +111,19 @@ async def test_what_comes_together_with_a_clients_end_is_not_lost(world, engine,
     assert answer.split()[1] == b"400"
 
 
+async def test_what_was_answered_in_this_turn_is_not_lost_by_a_shutdown(world, engine, monkeypatch):
+    def shut_down(self, data):
+        self._turn.begin()
+        self.take(data)
+        self.shutdown()
+
+    await world.serving(engine)
+    monkeypatch.setattr(ClientConnection, "data_received", shut_down)
+    async with world.raw(head(b"{")) as (reader, _):
+        answer = await asyncio.wait_for(reader.read(), 60)
+    assert answer.split()[1] == b"400"
+
+
 @pytest.mark.parametrize("waits", [True, False], ids=["others wait", "nobody waits"])
 async def test_pieces_of_a_stream_that_come_in_one_turn_keep_their_order(
     world, engine, monkeypatch, waits

@@ -45,7 +45,7 @@ METHODS = {
     "on_response_complete": ("", "it stands in its place, as what every cycle calls at its end"),
     "_start_asgi_task": ("cycle app", "it starts exchanges, and leaves other cycles to uvicorn"),
     "send_400_response": ("msg", "it stands in its place"),
-    "shutdown": ("", "nothing is overridden: it must be happy with an Exchange as cycle"),
+    "shutdown": ("", "shutdown wraps it: it must be happy with an Exchange as cycle"),
 }
 CYCLE = {"response_complete", "keep_alive", "disconnected", "message_event"}
 

@@ -10,7 +10,7 @@ from services.router.api.head import digest
 from services.router.core import admission
 from services.router.core.errors import ViewsMissingError
 from services.router.core.job import Chances
-from services.router.core.lookups import LookUpBound
+from services.router.core.lookups import LatelyMissing, LookUpBound
 from services.router.core.ports import Views
 
 V = TypeVar("V")
@@ -22,7 +22,7 @@ class Gate:
 
     def __init__(self, views: Views, chances: Chances) -> None:
         self._views, self._chances = views, chances
-        self._bound = LookUpBound()
+        self._bound, self._missing = LookUpBound(), LatelyMissing()
 
     def known_key(self, secret: str | None, sent: str, no_key: str) -> KeyEntry | None:
         """Return the usable key ``secret``, whose digest is ``sent``; None to ask the bucket.
@@ -65,16 +65,24 @@ class Gate:
         self, ask: Callable[[str], Awaitable[V | None]], what: str, client: str
     ) -> V | None:
         """Ask the bucket: what was made a moment ago may not have come through the view yet."""
-        if not self._bound.take(client, self._chances.monotonic()):
+        now = self._chances.monotonic()
+        if not self._bound.take(client, now):
+            if self._missing.has(what, now):
+                return None
             raise ViewsMissingError(
                 "Too many unknown keys or models were asked for from this address. "
                 "Try again in a few seconds.",
                 retry_after_s=RETRY_S,
             )
         try:
-            return await ask(what)
+            found = await ask(what)
         except UnavailableError as exc:
             raise ViewsMissingError(
                 "The router cannot look this up at the moment. Try again soon.",
                 retry_after_s=RETRY_S,
             ) from exc
+        if found is None:
+            self._missing.note(what, now)
+        else:
+            self._missing.forget(what)
+        return found

@@ -98,6 +98,37 @@ async def test_look_ups_are_bounded_per_client_and_the_rest_is_503(world, engine
     assert (await world.asked(body()))[0] == 200
 
 
+async def test_who_goes_on_asking_for_what_is_not_there_is_told_so_each_time(world, engine):
+    """A refusal by the bound would make the client's SDK ask again."""
+    await world.serving(engine)
+    wrong = [(await world.refused(body(), secret=OTHER_SECRET))[0] for _ in range(40)]
+    gone = body(model=f"{TENANT}/gone")
+    assert wrong == [401] * 40
+    assert (await world.refused(gone))[0] == 503, (
+        "never asked for: nobody knows whether it is there"
+    )
+
+    async def known():
+        return (await world.refused(gone))[0] == 404
+
+    await eventually(known)
+    assert [(await world.refused(gone))[0] for _ in range(40)] == [404] * 40
+
+
+async def test_what_was_missing_a_moment_ago_answers_once_it_is_made(world, engine):
+    await world.serving(engine)
+    late = f"{TENANT}/late"
+    for _ in range(40):
+        await world.refused(body(model=late))
+    await world.deploy(late, ["i-aaaaaa"])
+    await world.record("i-aaaaaa", engine.url, late, engine_key="ek-i-aaaaaa")
+
+    async def answers():
+        return (await world.asked(body(model=late)))[0] == 200
+
+    await eventually(answers)
+
+
 async def test_another_tenants_model_does_not_exist(world, engine):
     await world.serving(engine)
     await world.key(OTHER_SECRET, id="k-2", tenant=OTHER_TENANT)

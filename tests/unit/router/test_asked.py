@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from services.router.core import asked
 from services.router.core.errors import BadRequestError, BodyTooLargeError
-from services.router.core.lookups import ADDRESSES, LOOK_UPS, LookUpBound
+from services.router.core.lookups import (
+    ADDRESSES,
+    LOOK_UPS,
+    NAMES,
+    WINDOW_S,
+    LatelyMissing,
+    LookUpBound,
+)
 
 
 @given(st.binary(max_size=200))
@@ -147,3 +154,37 @@ def test_addresses_that_were_quiet_longest_are_forgotten():
         bound.take(str(n), 0.0)
 
     assert len(bound._left) == ADDRESSES
+
+
+def test_what_was_missing_is_known_to_be_so_for_a_while():
+    missing = LatelyMissing()
+    missing.note("a", 5.0)
+
+    assert missing.has("a", 5.0)
+    assert missing.has("a", 4.9 + WINDOW_S)
+    assert not missing.has("a", 5.0 + WINDOW_S)
+    assert not missing.has("b", 5.0)
+    assert not missing.has("b", 0.0)
+
+
+def test_what_is_missing_again_is_so_from_then_on_and_what_was_found_is_not():
+    missing = LatelyMissing()
+    missing.note("a", 0.0)
+    missing.note("a", WINDOW_S)
+    assert missing.has("a", WINDOW_S + 1.0)
+
+    missing.forget("a")
+    missing.forget("b")
+    assert not missing.has("a", WINDOW_S + 1.0)
+
+
+def test_names_that_were_missing_longest_ago_are_forgotten():
+    missing = LatelyMissing()
+    for n in range(NAMES):
+        missing.note(str(n), 0.0)
+    missing.note("0", 1.0)
+    missing.note("last", 1.0)
+
+    assert missing.has("0", 1.0)
+    assert not missing.has("1", 1.0)
+    assert missing.has("2", 1.0)

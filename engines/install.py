@@ -10,6 +10,7 @@ import argparse
 import fcntl
 import hashlib
 import importlib.util
+import itertools
 import os
 import platform
 import shutil
@@ -112,23 +113,23 @@ def _make(kind: str, target: Path, wanted: str, say: Say) -> None:
     _check_machine(kind, target)
     uv, started = _uv(), time.monotonic()
     say(f"Making the {kind} engine in {target}: SGLang and torch, some minutes the first time.")
-    _run([*uv, "venv", "--clear", "--python", PYTHON, str(target)], say)
+    _run(uv, ["venv", "--clear", "--python", PYTHON, str(target)], say)
     python = str(target / "bin" / "python")
-    install = [*uv, "pip", "install", "--compile-bytecode", "--no-deps", "--python", python]
+    install = ["pip", "install", "--compile-bytecode", "--no-deps", "--python", python]
     # Without bytecode every start would compile: an engine's start is imports, in three processes.
-    _run([*install, "--require-hashes", "-r", str(HERE / kind / "requirements.txt")], say)
+    _run(uv, [*install, "--require-hashes", "-r", str(HERE / kind / "requirements.txt")], say)
     if (HERE / kind / "plugin").is_dir():
-        _install_plugin(install, HERE / kind / "plugin", say)
+        _install_plugin(uv, install, HERE / kind / "plugin", say)
     _marker(target).write_text(f"{wanted}\n")
     say(f"The {kind} engine is ready after {time.monotonic() - started:.0f} s.")
 
 
-def _install_plugin(install: Sequence[str], plugin: Path, say: Say) -> None:
+def _install_plugin(uv: Sequence[str], install: Sequence[str], plugin: Path, say: Say) -> None:
     # A build writes beside its sources, which may be read-only where a wheel put them.
     with tempfile.TemporaryDirectory() as folder:
         copy = shutil.copytree(plugin, Path(folder) / "plugin")
         # Built with the locked setuptools of the environment itself: nothing unlocked is fetched.
-        _run([*install, "--no-build-isolation", str(copy)], say)
+        _run(uv, [*install, "--no-build-isolation", str(copy)], say)
 
 
 def _check_machine(kind: str, target: Path) -> None:
@@ -159,11 +160,11 @@ def _uv() -> list[str]:
     raise InstallError("uv is missing: install it with 'python -m pip install uv'.")
 
 
-def _run(command: Sequence[str], say: Say) -> None:
-    """Run one step of uv and pass on its lines; raises with the last of them when it fails."""
+def _run(uv: Sequence[str], words: Sequence[str], say: Say) -> None:
+    """Run one step of ``uv`` and pass on its lines; raises with the last of them when it fails."""
     lines: list[str] = []
     with subprocess.Popen(  # noqa: S603 - a fixed program and our own arguments
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        [*uv, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -172,7 +173,8 @@ def _run(command: Sequence[str], say: Say) -> None:
                 say(f"  {lines[-1]}")
     if process.returncode:
         tail = "\n".join(lines[-12:])
-        raise InstallError(f"{' '.join(command[:3])} failed with {process.returncode}:\n{tail}")
+        step = " ".join(itertools.takewhile(lambda word: not word.startswith("-"), words))
+        raise InstallError(f"uv {step} failed with {process.returncode}:\n{tail}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import shutil
+import signal
 
 import pytest
 from hypothesis import settings
@@ -14,6 +15,9 @@ from caravan.testing import nomad_agent as nomad
 # A busy machine is no reason to fail: what hangs is ended by the time limit of each test.
 settings.register_profile("caravan", deadline=None)
 settings.load_profile("caravan")
+
+# A run in the background ignores Ctrl-C, and so would the programs that tests type it into.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["tests.postgres_server"]
 

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 import msgspec
 import nats.errors
 import structlog
+from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
 
 from caravan.contracts import topology
@@ -22,6 +23,7 @@ from caravan.kit.bus import Bus
 from caravan.kit.dead import bury
 from caravan.kit.disk_copy import DiskCopy
 from caravan.kit.reading import Heard, Reading, reading
+from caravan.kit.restart import over_a_restart
 from caravan.kit.table import Missing, Table
 from caravan.kit.wire import decode, decoder
 
@@ -149,18 +151,15 @@ class View(Generic[V]):
         return self._table.prune(keep)
 
     async def look_up(self, key: str) -> V | None:
-        """Ask the bucket for ``key`` once and take the answer into the view.
+        """Ask the bucket for ``key`` and take the answer into the view.
 
         Returns what the view holds when the bucket has nothing, or nothing that can be read.
-        ``UnavailableError`` when NATS does not answer.
+        ``UnavailableError`` when NATS does not answer; one that is being restarted is waited for,
+        see :func:`over_a_restart`.
         """
-        require_connection(self._bus)
-        stream, where = stream_name(self.bucket), subject(self.bucket, key)
-        with answering(f"bucket {self.bucket.name}"):
-            try:
-                found = await self._bus.js.get_msg(stream, subject=where, direct=True)
-            except NotFoundError:
-                return self.get(key)
+        found = await over_a_restart(self._bus, lambda: self._newest(key))
+        if found is None:
+            return self.get(key)
         try:
             value = None if is_gone(found.headers) else self._decode(found.data or b"")
         except msgspec.DecodeError:
@@ -169,6 +168,15 @@ class View(Generic[V]):
             return value  # taken in, it would never change again
         self._table.answer(key, value, found.seq or 0, _stamp(found.headers or {}))
         return value if self._table.replaying else self.get(key)
+
+    async def _newest(self, key: str) -> RawStreamMsg | None:
+        require_connection(self._bus)
+        stream, where = stream_name(self.bucket), subject(self.bucket, key)
+        with answering(f"bucket {self.bucket.name}"):
+            try:
+                return await self._bus.js.get_msg(stream, subject=where, direct=True)
+            except NotFoundError:
+                return None
 
     async def run(self) -> None:
         """Follow the bucket until cancelled; then write the copy on disk."""

@@ -1,7 +1,10 @@
 """What a view still says when NATS is away, killed or emptied, on a real server."""
 
+import asyncio
 import contextlib
+import os
 import shutil
+import signal
 
 import msgspec
 import pytest
@@ -56,6 +59,31 @@ async def unheard(bus, nats_server):
         yield other
     await nats_server.start()
     await bus.reachable(60)
+
+
+async def test_a_look_up_under_way_when_nats_is_restarted_is_answered(bus, kv, nats_server):
+    """What the server that died was asked has no answer any more."""
+    await records.put(kv, "t.a", entry())
+    sent = bus.client.stats["out_msgs"]
+    os.kill(nats_server.pid, signal.SIGSTOP)
+    asked = asyncio.create_task(View(bus, BUCKET).look_up("t.a"))
+    await until(lambda: bus.client.stats["out_msgs"] > sent and not bus.client.pending_data_size)
+
+    await nats_server.kill()
+    await nats_server.start()
+
+    assert await asked == entry()
+
+
+async def test_a_look_up_waits_for_a_nats_that_went_a_moment_ago(bus, kv, nats_server):
+    await records.put(kv, "t.a", entry())
+    await nats_server.stop()
+    await until(lambda: not bus.connected)
+    asked = asyncio.create_task(View(bus, BUCKET).look_up("t.a"))
+
+    await nats_server.start()
+
+    assert await asked == entry()
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])

@@ -95,14 +95,14 @@ class BucketViews:
         return self._keys.get(digest)
 
     async def look_up_key(self, digest: str) -> KeyEntry | None:
-        """Ask the bucket once; UnavailableError when it does not answer."""
+        """Ask the bucket; UnavailableError when it does not answer."""
         return await self._keys.look_up(digest)
 
     def deployment(self, key: str) -> DeploymentEntry | None:
         return self._deployments.get(key)
 
     async def look_up_deployment(self, key: str) -> DeploymentEntry | None:
-        """Ask the bucket once; UnavailableError when it does not answer."""
+        """Ask the bucket; UnavailableError when it does not answer."""
         return await self._deployments.look_up(key)
 
     def deployments(self) -> ItemsView[str, DeploymentEntry]:

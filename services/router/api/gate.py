@@ -1,6 +1,6 @@
 """Who asks, and for what: the views first, the bucket once where they lack something."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import TypeVar
 
 from caravan.contracts.deployments import DeploymentEntry
@@ -45,7 +45,9 @@ class Gate:
 
     async def asked_key(self, sent: str, client: str) -> KeyEntry:
         """Return the usable key with the digest ``sent``, which the views lack."""
-        entry = await self._look_up(self._views.look_up_key, sent, client)
+        if not self._bound.take(client, self._chances.monotonic()):
+            raise _too_many()
+        entry = await _answered(self._views.look_up_key(sent))
         return admission.check_key(entry, self._chances.now)
 
     async def key(self, secret: str | None, no_key: str, client: str) -> KeyEntry:
@@ -58,31 +60,40 @@ class Gate:
         name = admission.deployment_of(model, key)
         entry = self._views.deployment(name)
         if entry is None:
-            entry = await self._look_up(self._views.look_up_deployment, name, client)
+            entry = await self._asked_deployment(name, client)
         return admission.check_there(model, entry)
 
-    async def _look_up(
-        self, ask: Callable[[str], Awaitable[V | None]], what: str, client: str
-    ) -> V | None:
-        """Ask the bucket: what was made a moment ago may not have come through the view yet."""
+    async def _asked_deployment(self, name: str, client: str) -> DeploymentEntry | None:
+        """Ask the bucket: what was made a moment ago may not have come through the view yet.
+
+        A client that has asked too often is told of what was not there a moment ago. Of a key
+        nobody says that: a client would throw away one that is made by now.
+        """
         now = self._chances.monotonic()
         if not self._bound.take(client, now):
-            if self._missing.has(what, now):
+            if self._missing.has(name, now):
                 return None
-            raise ViewsMissingError(
-                "Too many unknown keys or models were asked for from this address. "
-                "Try again in a few seconds.",
-                retry_after_s=RETRY_S,
-            )
-        try:
-            found = await ask(what)
-        except UnavailableError as exc:
-            raise ViewsMissingError(
-                "The router cannot look this up at the moment. Try again soon.",
-                retry_after_s=RETRY_S,
-            ) from exc
-        if found is None:
-            self._missing.note(what, now)
+            raise _too_many()
+        entry = await _answered(self._views.look_up_deployment(name))
+        if entry is None:
+            self._missing.note(name, now)
         else:
-            self._missing.forget(what)
-        return found
+            self._missing.forget(name)
+        return entry
+
+
+async def _answered(asking: Awaitable[V]) -> V:
+    try:
+        return await asking
+    except UnavailableError as exc:
+        raise ViewsMissingError(
+            "The router cannot look this up at the moment. Try again soon.", retry_after_s=RETRY_S
+        ) from exc
+
+
+def _too_many() -> ViewsMissingError:
+    return ViewsMissingError(
+        "Too many unknown keys or models were asked for from this address. "
+        "Try again in a few seconds.",
+        retry_after_s=RETRY_S,
+    )

@@ -107,12 +107,12 @@ class Views(Protocol):
     def key(self, digest: str) -> KeyEntry | None: ...
 
     async def look_up_key(self, digest: str) -> KeyEntry | None:
-        """Ask the bucket once; UnavailableError when it does not answer."""
+        """Ask the bucket; UnavailableError when it does not answer."""
 
     def deployment(self, key: str) -> DeploymentEntry | None: ...
 
     async def look_up_deployment(self, key: str) -> DeploymentEntry | None:
-        """Ask the bucket once; UnavailableError when it does not answer."""
+        """Ask the bucket; UnavailableError when it does not answer."""
 
     def deployments(self) -> ItemsView[str, DeploymentEntry]: ...
 

@@ -115,6 +115,7 @@ class EngineConnection(_Passing):
         "_keep",
         "_parser",
         "_part",
+        "_paused",
         "_quick",
         "_receiver",
         "_seen",
@@ -140,7 +141,7 @@ class EngineConnection(_Passing):
         self._head: AnswerHead | None = None
         """That of the answer that comes now, once it is known."""
         self._part = b""
-        self._complete = self._keep = self._surplus = False
+        self._complete = self._keep = self._surplus = self._paused = False
         """``_surplus``: something came after the answer, which nobody may take for the next one."""
         self._uses = self._status = 0
         self._asker: Asker | None = None
@@ -173,7 +174,7 @@ class EngineConnection(_Passing):
         if self._complete:
             self._keep_or_close()
         else:
-            self.resume()
+            self._read_on()
             self._engines.ending.add(self)
 
     def abort(self, asker: Asker) -> None:
@@ -182,15 +183,16 @@ class EngineConnection(_Passing):
             self._leave()
             self.close()
 
-    def pause(self) -> None:
+    def pause(self, asker: Asker) -> None:
         """Read no more of the answer for now."""
-        if not self._transport.is_closing():
+        if self._asker is asker and not self._transport.is_closing():
+            self._paused = True
             self._transport.pause_reading()
 
-    def resume(self) -> None:
+    def resume(self, asker: Asker) -> None:
         """Read on."""
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        if self._asker is asker:
+            self._read_on()
 
     def heard(self, now: float) -> float:
         """Return when something last came or went, as far as was asked at the time."""
@@ -454,8 +456,15 @@ class EngineConnection(_Passing):
             self._keep_or_close()
             receiver.ended()
 
+    def _read_on(self) -> None:
+        if self._paused and not self._transport.is_closing():
+            self._paused = False
+            self._transport.resume_reading()
+
     def _keep_or_close(self) -> None:
+        """Wait for the next request. Who asked last may have paused this with its last bytes."""
         if self._keep and not self._surplus and not self._transport.is_closing():
+            self._read_on()
             self.engine.idle.append(self)
         else:
             self.close()

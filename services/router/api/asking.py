@@ -78,7 +78,7 @@ class Asking:
         if link is None:
             self._opening = shared.engines.open(self, url, head, exchange.body)
         elif exchange.waits():
-            link.pause()
+            link.pause(self)
 
     def _head(self, candidate: Candidate) -> bytes:
         exchange = self._exchange
@@ -142,7 +142,7 @@ class Asking:
     def connected(self, link: Link) -> None:
         self._link, self._opening = link, None
         if self._exchange.waits():
-            link.pause()
+            link.pause(self)
 
     def answered(self, head: AnswerHead) -> Answer:
         self._answer = answer(self, self._exchange, head)
@@ -198,12 +198,12 @@ class Asking:
     def pause(self) -> None:
         """Read no more of the answer: the client does not keep up."""
         if self._link is not None:
-            self._link.pause()
+            self._link.pause(self)
 
     def resume(self) -> None:
         """Read on."""
         if self._link is not None:
-            self._link.resume()
+            self._link.resume(self)
 
     def over(self) -> None:
         """Leave nothing counted or open."""

@@ -71,10 +71,10 @@ class Link(Protocol):
     def abort(self, asker: Asker) -> None:
         """Close at once: an engine notices only that its client is gone."""
 
-    def pause(self) -> None:
+    def pause(self, asker: Asker) -> None:
         """Read no more of the answer for now."""
 
-    def resume(self) -> None:
+    def resume(self, asker: Asker) -> None:
         """Read on."""
 
 

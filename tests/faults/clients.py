@@ -62,10 +62,17 @@ class Clients:
         self._session, self._url = session, f"{platform.base_url}/chat/completions"
         self._headers = {"Authorization": f"Bearer {key}"}
         self._model, self._fake = f"{platform.tenant}/{name}", fake
+        self._under_way = []
+
+    def streams(self):
+        """Tell whether a stream has just begun, so that what happens now meets it."""
+        fresh = time.monotonic() - TOKENS * TOKEN_S / 4
+        return any(one.status == 200 and one.began > fresh for one in self._under_way)
 
     async def ask(self, number=0):
         """Return what became of one question."""
         answer = Answer(number=number, began=time.monotonic(), fake=self._fake)
+        self._under_way.append(answer)
         try:
             async with self._session.post(
                 self._url, json=self._body(number), headers=self._headers
@@ -74,6 +81,7 @@ class Clients:
         except (aiohttp.ClientError, OSError) as exc:
             answer.broken = f"{type(exc).__name__}: {exc}"
         answer.ended = time.monotonic()
+        self._under_way.remove(answer)
         return answer
 
     def _body(self, number):

@@ -89,7 +89,7 @@ async def test_without_one_of_two_routers_the_other_serves(platform, asking, key
         asking.crowd() as came,
         others.crowd() as whole,
     ):
-        await until(lambda: came and whole)
+        await until(lambda: whole and asking.streams())
         kill = Kill(part="router", at=time.monotonic())
         async with down(platform, "router"):
             away = time.monotonic()

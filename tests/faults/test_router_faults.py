@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import statistics
@@ -17,6 +18,8 @@ from tests.integration.router.world import SECRET, World, body, eventually, head
 LONG = os.environ.get("CARAVAN_TEST_LONG") == "1"
 """Really wait for ten minutes, and for half-sent heads to be given up."""
 AWAY_S = 600 if LONG else 3
+STOPPED_S = 2.0
+"""How long a router is stopped: several times the patience that it has then."""
 FAILED = '"code":"engine_failed"'
 STREAM = b'{"model":"u-8105f7322477/test","stream":true}'
 ENDLESS = b"x" * 60_000
@@ -185,6 +188,28 @@ async def test_hundreds_of_half_sent_requests_are_in_nobodys_way(world):
                     assert (await world.asked(body()))[0] == 200
                 assert router.rss_mb() - memory < 30
             await until(lambda: router.sockets() <= before)
+
+
+async def test_a_router_that_was_stopped_holds_it_against_nobody(world, model, tmp_path):
+    short = {"ROUTER_PATIENCE_S": "0.5", "ROUTER_BODY_PATIENCE_S": "0.5"}
+    wish = body(stream=True, max_tokens=60, fake={"tokens": 60, "token_s": 0.05})
+    other = head(json.dumps(body()).encode())
+    with engine_process(model, tmp_path, "one") as one:
+        await announce(world, one)
+        async with RouterProcess(world, **short) as router:
+            await serves(world)
+            async with world.post(wish) as response, world.raw(other[:-9]) as half:
+                first = await response.content.readuntil(b"\n\n")
+                reader, writer = half
+                os.kill(router.pid, signal.SIGSTOP)
+                writer.write(other[-9:])
+                await asyncio.sleep(STOPPED_S)
+                os.kill(router.pid, signal.SIGCONT)
+                text = (first + await response.read()).decode()
+                answer = await reader.readuntil(b"\r\n")
+
+    assert text.endswith("data: [DONE]\n\n"), text[-300:]
+    assert answer == b"HTTP/1.1 200 OK\r\n"
 
 
 @pytest.mark.skipif(not LONG, reason="takes half a minute: CARAVAN_TEST_LONG=1")

@@ -149,7 +149,7 @@ class EngineConnection(_Passing):
         self._seen = 0
         """What ``_passed`` was when somebody looked last."""
         self._heard = 0.0
-        """When something else came or went, in monotonic seconds of the coarse clock."""
+        """When something else came or went, by the coarse clock."""
 
     # What an asker may do
 

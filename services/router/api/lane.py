@@ -81,12 +81,17 @@ class Lane:
         shortest_s = min(
             patience.first_byte_s, patience.between_s, patience.body_s, patience.client_s
         )
+        every_s = min(1.0, shortest_s / SWEEPS)
+        monotonic = self.shared.chances.monotonic
+        last = monotonic()
         while True:
-            await asyncio.sleep(min(1.0, shortest_s / SWEEPS))
-            now = self.clock.now = self.shared.chances.monotonic()
+            await asyncio.sleep(every_s)
+            now = monotonic()
+            self.clock.set_on(now - last, every_s)
+            last = now
             self.shared.budget.look(now)
             for connection in list(self.connections):
-                connection.look(now)
+                connection.look(self.clock.now)
 
     def stop(self) -> None:
         """End what is under way so that nothing looks complete that is not."""

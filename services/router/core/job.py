@@ -4,6 +4,9 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+LATE = 2.0
+"""Who comes to set a clock on later than planned by more than this factor was not awake."""
+
 
 class Patience(Struct, frozen=True, kw_only=True):
     """How long the other side may be silent, in seconds."""
@@ -19,10 +22,18 @@ class Patience(Struct, frozen=True, kw_only=True):
 
 
 class Clock(Struct):
-    """A clock that costs nothing to read: somebody sets it about once a second."""
+    """A clock that costs nothing to read: somebody sets it on about once a second.
+
+    It stands still while the process does: what others sent to one that was stopped, or whose
+    machine was paused, is not read yet, and that time is nobody's silence.
+    """
 
     now: float
-    """Monotonic seconds."""
+    """Seconds in which the process was awake, from some beginning."""
+
+    def set_on(self, elapsed_s: float, planned_s: float) -> None:
+        """Note that ``elapsed_s`` have passed where ``planned_s`` were meant to."""
+        self.now += min(elapsed_s, LATE * planned_s)
 
 
 class Chances(Struct, frozen=True, kw_only=True):

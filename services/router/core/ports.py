@@ -60,7 +60,7 @@ class Link(Protocol):
     """The connection that serves an asker. For anybody else it is as if it was closed."""
 
     def heard(self, now: float) -> float:
-        """Return when the engine last sent something, or was sent the request; monotonic seconds.
+        """Return when the engine last sent something, or was sent the request, by the coarse clock.
 
         Not earlier than when this was asked before it did so.
         """

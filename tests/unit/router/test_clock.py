@@ -1,0 +1,16 @@
+"""The clock by which silence is counted."""
+
+import pytest
+
+from services.router.core.job import Clock
+
+
+@pytest.mark.parametrize(
+    ("elapsed_s", "counted_s"), [(0.5, 0.5), (1.0, 1.0), (1.9, 1.9), (2.1, 2.0), (3600.0, 2.0)]
+)
+def test_a_clock_stands_still_while_its_process_does(elapsed_s, counted_s):
+    clock = Clock(100.0)
+
+    clock.set_on(elapsed_s, planned_s=1.0)
+
+    assert clock.now == pytest.approx(100.0 + counted_s)

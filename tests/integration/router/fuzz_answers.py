@@ -7,6 +7,7 @@ import re
 from hypothesis import strategies as st
 from msgspec import Struct
 
+from services.router.core.sse import LONG_EVENT
 from tests.integration.router.engine import USAGE
 from tests.integration.router.scripts import CLOSE, KEEP, RESET, Script
 from tests.integration.router.wire import cut
@@ -354,6 +355,17 @@ plain_answers = st.tuples(st.sampled_from(TYPES), plain_payloads).flatmap(
 error_answers = st.tuples(
     statuses, st.sampled_from([*TYPES, "text/event-stream"]), error_payloads
 ).flatmap(lambda found: told(*found))
+HALF_OF_A_LONG_EVENT = Told(
+    status=200,
+    content_type="text/event-stream",
+    payload=(_half := b'data: {"long":"' + b"x" * (LONG_EVENT + 100)),
+    wire=b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + _half,
+    cuts=([], 0),
+    end=CLOSE,
+    surplus=False,
+    headed=True,
+    whole=True,
+)
 odd_answers = st.tuples(
     st.sampled_from([201, 202, 206, 301, 302, 307]), st.sampled_from(TYPES), plain_payloads
 ).flatmap(lambda found: told(*found))
@@ -442,6 +454,7 @@ def seen_of(events, rest, *, show_usage):
         finished = finished or any(one.get("finish_reason") for one in value.get("choices", []))
         if not (value.get("choices") == [] and value.get("usage") and not show_usage):
             seen.out += event
+    seen.begun = seen.begun or len(rest) > LONG_EVENT  # of a long event a part passes
     return seen
 
 

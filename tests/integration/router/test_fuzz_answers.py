@@ -173,6 +173,7 @@ wishes = st.sampled_from(list(WISHES))
 
 
 @given(fuzz.stream_answers, wishes)
+@example(fuzz.HALF_OF_A_LONG_EVENT, "")
 @bounded(250)
 def test_a_stream_passes_as_it_is_or_ends_as_a_failure(live, told, wish):
     answer = live.run(asked(live, told.script, wish))

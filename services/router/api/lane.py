@@ -82,13 +82,10 @@ class Lane:
             patience.first_byte_s, patience.between_s, patience.body_s, patience.client_s
         )
         every_s = min(1.0, shortest_s / SWEEPS)
-        monotonic = self.shared.chances.monotonic
-        last = monotonic()
         while True:
             await asyncio.sleep(every_s)
-            now = monotonic()
-            self.clock.set_on(now - last, every_s)
-            last = now
+            now = self.shared.chances.monotonic()
+            self.clock.set_on(now, every_s)
             self.shared.budget.look(now)
             for connection in list(self.connections):
                 connection.look(self.clock.now)

@@ -30,10 +30,14 @@ class Clock(Struct):
 
     now: float
     """Seconds in which the process was awake, from some beginning."""
+    set_at: float | None = None
+    """When it was set on last, in monotonic seconds."""
 
-    def set_on(self, elapsed_s: float, planned_s: float) -> None:
-        """Note that ``elapsed_s`` have passed where ``planned_s`` were meant to."""
+    def set_on(self, at: float, planned_s: float) -> None:
+        """Set it on at ``at``, monotonic seconds; ``planned_s`` were meant to pass meanwhile."""
+        elapsed_s = planned_s if self.set_at is None else at - self.set_at
         self.now += min(elapsed_s, LATE * planned_s)
+        self.set_at = at
 
 
 class Chances(Struct, frozen=True, kw_only=True):

@@ -11,6 +11,10 @@ from services.router.core.job import Clock
 def test_a_clock_stands_still_while_its_process_does(elapsed_s, counted_s):
     clock = Clock(100.0)
 
-    clock.set_on(elapsed_s, planned_s=1.0)
+    clock.set_on(7.0, planned_s=1.0)
+    begin = clock.now
+    for n in range(1, 4):
+        clock.set_on(7.0 + n * elapsed_s, planned_s=1.0)
 
-    assert clock.now == pytest.approx(100.0 + counted_s)
+    assert begin == pytest.approx(101.0)
+    assert clock.now - begin == pytest.approx(3 * counted_s)
